@@ -1,0 +1,23 @@
+/**
+ * What inference needs of a model on a device. One runner has one key/value cache; positions are filled from 0 on and
+ * may be written again (a shorter `position` forgets what lay behind it).
+ */
+export type Runner = {
+  readonly vocabSize: number;
+  /** Positions that the cache holds. */
+  readonly contextLength: number;
+  /** Most tokens that one call of `forward` takes. */
+  readonly maxTokens: number;
+  /** Most rows of logits that one call of `forward` gives. */
+  readonly maxOutputs: number;
+  /**
+   * Runs `tokens` (1 to maxTokens) at `position`, `position + 1`, … and resolves to the logits after the last `outputs`
+   * of them: (outputs, vocabSize), empty for 0. The array is the caller's to keep. On abort it rejects with the signal's
+   * reason; positions before `position` stay intact.
+   */
+  forward(tokens: ArrayLike<number>, position: number, outputs: number, signal?: AbortSignal): Promise<Float32Array>;
+  /** Copies the keys and values of the first `length` positions out. */
+  readCache(length: number): Promise<Uint8Array>;
+  /** Puts back what `readCache(length)` gave. */
+  writeCache(bytes: Uint8Array, length: number): Promise<void>;
+};

@@ -1,0 +1,175 @@
+/**
+ * The shape of a MobileLLM and what follows from it. Shapes: dim = C, heads = H, kvHeads = G, headSize = D, hidden = F.
+ */
+import type { HfConfig } from "../formats/hf-config.ts";
+
+/** How blocks share weights (paper, section 3.4 and Table 2). */
+export type Sharing = {
+  /** `immediate`: 0,0,1,1,… · `repeat`: 0…L-1, 0…L-1 · `reverse`: 0…L-1, L-1…0 (alternating when repeated more). */
+  readonly kind: "none" | "immediate" | "repeat" | "reverse";
+  /** Applications of each block, 1 to 4. */
+  readonly repeats: number;
+  /** Whether a repeated application keeps its own keys and values, or reads those of the block's first application. */
+  readonly cache: "own" | "first";
+};
+
+export type ModelConfig = {
+  /** Width of the residual stream. */
+  readonly dim: number;
+  /** Distinct blocks, each with its own weights. */
+  readonly layers: number;
+  readonly heads: number;
+  /** Key/value heads; divides `heads`. */
+  readonly kvHeads: number;
+  /** Elements of one head; even, for the rotary pairs. */
+  readonly headSize: number;
+  /** Feed-forward width. */
+  readonly hidden: number;
+  readonly vocabSize: number;
+  /** Positions that the model was trained for. */
+  readonly contextLength: number;
+  /** `swiglu`: gate, up and down; `relu`: up, ReLU, down. */
+  readonly activation: "swiglu" | "relu";
+  /** One matrix serves embedding and head. */
+  readonly isTied: boolean;
+  readonly normEps: number;
+  readonly ropeTheta: number;
+  readonly sharing: Sharing;
+  readonly bosToken: number | undefined;
+  readonly eosTokens: readonly number[];
+};
+
+export const noSharing: Sharing = { kind: "none", repeats: 1, cache: "own" };
+
+/** The paper's feed-forward width: 256·⌈(8·dim/3)/256⌉. */
+export function feedForwardWidth(dim: number): number {
+  return 256 * Math.ceil((8 * dim) / 3 / 256);
+}
+
+function preset(
+  layers: number,
+  dim: number,
+  heads: number,
+  kvHeads: number,
+  sharing: Sharing = noSharing,
+): ModelConfig {
+  return {
+    dim,
+    layers,
+    heads,
+    kvHeads,
+    headSize: 64,
+    hidden: feedForwardWidth(dim),
+    vocabSize: 32000,
+    contextLength: 2048,
+    activation: "swiglu",
+    isTied: true,
+    normEps: 1e-5,
+    ropeTheta: 10000,
+    sharing,
+    bosToken: 1,
+    eosTokens: [2],
+  };
+}
+
+const twiceInARow: Sharing = { kind: "immediate", repeats: 2, cache: "own" };
+
+/** The paper's models (official configs; parameter counts in `countParameters`). */
+export const presets: Readonly<Record<PresetName, ModelConfig>> = {
+  "125M": preset(30, 576, 9, 3),
+  "350M": preset(32, 960, 15, 5),
+  "600M": preset(40, 1152, 18, 6),
+  "1B": preset(54, 1280, 20, 5),
+  "1.5B": preset(54, 1600, 25, 5),
+  "125M-LS": preset(30, 576, 9, 3, twiceInARow),
+  "350M-LS": preset(32, 960, 15, 5, twiceInARow),
+};
+export type PresetName = "125M" | "350M" | "600M" | "1B" | "1.5B" | "125M-LS" | "350M-LS";
+
+export type ParameterCount = {
+  readonly total: number;
+  readonly embedding: number;
+  /** A separate output head; 0 when tied. */
+  readonly head: number;
+  readonly attention: number;
+  readonly feedForward: number;
+  readonly norms: number;
+};
+
+/** Trainable parameters, norms included. MobileLLM-125M: 124,635,456, of which 18,432,000 embedding. */
+export function countParameters(config: ModelConfig): ParameterCount {
+  const { dim, layers, heads, kvHeads, headSize, hidden, vocabSize } = config;
+  const embedding = vocabSize * dim;
+  const head = config.isTied ? 0 : embedding;
+  const attention = layers * (2 * dim * heads * headSize + 2 * dim * kvHeads * headSize);
+  const feedForward = layers * (config.activation === "swiglu" ? 3 : 2) * dim * hidden;
+  const norms = layers * 2 * dim + dim;
+  return {
+    total: embedding + head + attention + feedForward + norms,
+    embedding,
+    head,
+    attention,
+    feedForward,
+    norms,
+  };
+}
+
+/** Checks the relations between the fields. @throws {RangeError} naming the first field that is off. */
+export function checkConfig(config: ModelConfig): void {
+  const counts = ["dim", "layers", "heads", "kvHeads", "headSize", "hidden", "vocabSize", "contextLength"] as const;
+  for (const key of counts) {
+    const value = config[key];
+    if (!Number.isInteger(value) || value < 1) {
+      throw new RangeError(`config.${key}: expected a positive whole number, got ${String(value)}.`);
+    }
+  }
+  if (config.heads % config.kvHeads !== 0) {
+    throw new RangeError(`config.kvHeads: must divide heads (${config.heads}), got ${config.kvHeads}.`);
+  }
+  if (config.headSize % 2 !== 0) {
+    throw new RangeError(`config.headSize: must be even for rotary pairs, got ${config.headSize}.`);
+  }
+  if (!(config.normEps > 0)) throw new RangeError(`config.normEps: must be positive, got ${config.normEps}.`);
+  if (!(config.ropeTheta > 0)) throw new RangeError(`config.ropeTheta: must be positive, got ${config.ropeTheta}.`);
+  checkSharing(config.sharing);
+}
+
+function checkSharing(sharing: Sharing): void {
+  const kinds = ["none", "immediate", "repeat", "reverse"];
+  if (!kinds.includes(sharing.kind)) {
+    throw new RangeError(`sharing.kind: expected one of ${kinds.join(", ")}, got ${JSON.stringify(sharing.kind)}.`);
+  }
+  const { repeats } = sharing;
+  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 4) {
+    throw new RangeError(`sharing.repeats: expected 1 to 4, got ${String(repeats)}.`);
+  }
+  if (sharing.kind === "none" && repeats !== 1) {
+    throw new RangeError(`sharing.repeats: "none" applies each block once, got ${repeats}. Choose another kind.`);
+  }
+  if (sharing.cache !== "own" && sharing.cache !== "first") {
+    throw new RangeError(`sharing.cache: expected "own" or "first", got ${JSON.stringify(sharing.cache)}.`);
+  }
+}
+
+/** The model that a config.json describes. `layer_sharing` means each block twice in a row (MobileLLM-LS). */
+export function fromHfConfig(hf: HfConfig): ModelConfig {
+  const config: ModelConfig = {
+    dim: hf.hidden_size,
+    layers: hf.num_hidden_layers,
+    heads: hf.num_attention_heads,
+    kvHeads: hf.num_key_value_heads,
+    headSize: hf.head_dim,
+    hidden: hf.intermediate_size,
+    vocabSize: hf.vocab_size,
+    contextLength: hf.max_position_embeddings,
+    activation: hf.hidden_act === "silu" ? "swiglu" : "relu",
+    isTied: hf.isTied,
+    normEps: hf.rms_norm_eps,
+    ropeTheta: hf.rope_theta,
+    sharing: hf.layer_sharing ? twiceInARow : noSharing,
+    bosToken: hf.bos_token_id,
+    eosTokens: hf.eos_token_ids,
+  };
+  checkConfig(config);
+  return config;
+}
