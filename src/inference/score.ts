@@ -1,0 +1,227 @@
+/**
+ * Log-likelihoods of given text, as EleutherAI's lm-evaluation-harness (0.4) defines them, so that results compare.
+ */
+import { refuseUnknownKeys } from "../errors.ts";
+import { argmax, logSumExp } from "./log-softmax.ts";
+import type { Session, Turn } from "./session.ts";
+import { checkTokens, describe, toTokens, type TextCodec } from "./tokens.ts";
+
+export type ScoreRequest = {
+  /** May be empty: then the bos token, else an eos token, stands before the continuation. */
+  readonly context: string | ArrayLike<number>;
+  readonly continuation: string | ArrayLike<number>;
+};
+
+export type Score = {
+  /** Natural logarithm of the continuation's probability after the context. */
+  readonly logprob: number;
+  /** Whether each token of the continuation is the likeliest one where it stands. */
+  readonly isGreedy: boolean;
+  /** Tokens of the continuation. */
+  readonly tokenCount: number;
+};
+
+export type ProgressOptions = {
+  readonly onProgress?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+type EncodedRequest = { readonly index: number; readonly context: number[]; readonly continuation: number[] };
+
+/**
+ * Scores each continuation after its context; a context that several requests share runs once. Too long a context loses
+ * its start.
+ * @throws {RangeError} if a continuation has no tokens or is longer than the model's context.
+ */
+export async function score(
+  session: Session,
+  tokenizer: TextCodec | undefined,
+  requests: readonly ScoreRequest[],
+  options: ProgressOptions = {},
+): Promise<Score[]> {
+  refuseUnknownKeys("score", options, ["onProgress", "signal"]);
+  const { onProgress, signal } = options;
+  const groups = new Map<string, EncodedRequest[]>();
+  for (const [index, request] of requests.entries()) {
+    const encoded = { index, ...encodeRequest(`score: requests[${index}]`, session, tokenizer, request) };
+    const key = encoded.context.join(",");
+    const group = groups.get(key);
+    if (group) group.push(encoded);
+    else groups.set(key, [encoded]);
+  }
+  const scores: Score[] = Array.from({ length: requests.length });
+  let done = 0;
+  for (const group of groups.values()) {
+    // A turn for each group: a long evaluation lets others in between.
+    const turn = await session.acquire(signal);
+    try {
+      let afterContext: Float32Array | undefined; // (V)
+      for (const { index, context, continuation } of group) {
+        afterContext ??= (await turn.feed(context, { signal })).logits;
+        scores[index] = await scoreContinuation(turn, context, continuation, afterContext, signal);
+        onProgress?.({ done: ++done, total: requests.length });
+      }
+    } finally {
+      turn.release();
+    }
+  }
+  return scores;
+}
+
+async function scoreContinuation(
+  turn: Turn,
+  context: number[],
+  continuation: number[],
+  afterContext: Float32Array,
+  signal: AbortSignal | undefined,
+): Promise<Score> {
+  const vocabSize = afterContext.length;
+  let logprob = 0;
+  let isGreedy = true;
+  const count = (rows: Float32Array, row: number, token: number): void => {
+    logprob += rows[row * vocabSize + token]! - logSumExp(rows, row * vocabSize, vocabSize);
+    isGreedy &&= argmax(rows, row * vocabSize, vocabSize) === token;
+  };
+  count(afterContext, 0, continuation[0]!);
+  if (continuation.length > 1) {
+    await turn.run([...context, ...continuation.slice(0, -1)], {
+      from: context.length,
+      signal,
+      onRows: (rows, position) => {
+        // The row at the position of continuation[i] predicts continuation[i + 1].
+        const first = position - context.length + 1;
+        for (let row = 0; row * vocabSize < rows.length; row++) count(rows, row, continuation[first + row]!);
+      },
+    });
+  }
+  return { logprob, isGreedy, tokenCount: continuation.length };
+}
+
+/** Python's str.isspace for the characters of the basic plane, which is what the harness's rstrip goes by. */
+const trailingSpace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/;
+
+/** The harness's `_encode_pair`, empty context and left truncation. */
+function encodeRequest(
+  where: string,
+  session: Session,
+  tokenizer: TextCodec | undefined,
+  request: ScoreRequest,
+): { context: number[]; continuation: number[] } {
+  if (typeof request !== "object" || request === null) {
+    throw new TypeError(`${where}: expected { context, continuation }, got ${describe(request)}.`);
+  }
+  const { vocabSize, contextLength } = session;
+  let context: number[];
+  let continuation: number[];
+  if (typeof request.context === "string" && typeof request.continuation === "string" && request.context !== "") {
+    // Spaces at the border belong to the word after them; the continuation is what the context leaves of the whole.
+    const text = request.context.replace(trailingSpace, "");
+    const spaces = request.context.slice(text.length);
+    context = toTokens(`${where}.context`, text, tokenizer, vocabSize);
+    const whole = toTokens(where, text + spaces + request.continuation, tokenizer, vocabSize);
+    continuation = whole.slice(context.length);
+  } else {
+    const isEmpty = request.context === "";
+    context = isEmpty ? [] : toTokens(`${where}.context`, request.context, tokenizer, vocabSize);
+    continuation = toTokens(`${where}.continuation`, request.continuation, tokenizer, vocabSize, { addBos: false });
+  }
+  if (context.length === 0) {
+    const prefix = tokenizer?.bosToken ?? session.bosToken ?? tokenizer?.eosTokens[0] ?? session.eosTokens[0];
+    if (prefix === undefined) {
+      throw new RangeError(`${where}.context: must not be empty, as the model has no bos or eos token to stand in.`);
+    }
+    context = continuation[0] === prefix ? continuation.splice(0, 1) : [prefix];
+  }
+  if (continuation.length < 1 || continuation.length > contextLength) {
+    throw new RangeError(
+      `${where}.continuation: expected 1 to ${contextLength} tokens (the context), got ${continuation.length}.`,
+    );
+  }
+  // The last token is predicted only, so one more than the context fits.
+  const kept = contextLength + 1 - continuation.length;
+  return { context: context.slice(-kept), continuation };
+}
+
+/** The logits after each token: (T, V). @throws {RangeError} for more tokens than the context holds. */
+export async function logits(session: Session, tokens: ArrayLike<number>, signal?: AbortSignal): Promise<Float32Array> {
+  const { vocabSize, contextLength } = session;
+  const checked = checkTokens("logits", tokens, vocabSize);
+  if (checked.length > contextLength) {
+    throw new RangeError(`logits: expected at most ${contextLength} tokens (the context), got ${checked.length}.`);
+  }
+  const result = new Float32Array(checked.length * vocabSize);
+  if (checked.length === 0) return result;
+  const turn = await session.acquire(signal);
+  try {
+    await turn.run(checked, { from: 0, signal, onRows: (rows, position) => result.set(rows, position * vocabSize) });
+  } finally {
+    turn.release();
+  }
+  return result;
+}
+
+export type PerplexityOptions = ProgressOptions & {
+  /** Tokens that the model sees at once. Default: the model's context. */
+  readonly window?: number | undefined;
+  /** Tokens from one window's start to the next one's, up to `window`, the default: then no token is seen twice. */
+  readonly stride?: number | undefined;
+};
+
+export type Perplexity = {
+  /** Sum of the negative log-likelihoods, in nats. */
+  readonly nll: number;
+  /** Tokens predicted: all but the first. */
+  readonly tokens: number;
+  /** exp(nll / tokens). */
+  readonly perplexity: number;
+};
+
+/**
+ * Token perplexity of a long text. Window k reads `tokens[k·stride] …` and predicts the `window` tokens after that one, of
+ * which those count that no earlier window predicted. The last window may be shorter.
+ */
+export async function perplexity(
+  session: Session,
+  tokens: ArrayLike<number>,
+  options: PerplexityOptions = {},
+): Promise<Perplexity> {
+  refuseUnknownKeys("perplexity", options, ["window", "stride", "onProgress", "signal"]);
+  const { vocabSize, contextLength } = session;
+  const { window = contextLength, onProgress, signal } = options;
+  checkCount("window", window, contextLength);
+  const { stride = window } = options;
+  checkCount("stride", stride, window);
+  const checked = checkTokens("perplexity", tokens, vocabSize);
+  const total = checked.length - 1;
+  if (total < 1) throw new RangeError(`perplexity: expected at least 2 tokens, got ${checked.length}.`);
+
+  let nll = 0;
+  let done = 0;
+  for (let start = 0; done < total; start += stride) {
+    const end = Math.min(start + window, total);
+    const turn = await session.acquire(signal);
+    try {
+      await turn.run(checked.slice(start, end), {
+        from: done - start,
+        signal,
+        onRows: (rows, position) => {
+          for (let row = 0; row * vocabSize < rows.length; row++) {
+            const token = checked[start + position + row + 1]!;
+            nll += logSumExp(rows, row * vocabSize, vocabSize) - rows[row * vocabSize + token]!;
+          }
+        },
+      });
+    } finally {
+      turn.release();
+    }
+    done = end;
+    onProgress?.({ done, total });
+  }
+  return { nll, tokens: total, perplexity: Math.exp(nll / total) };
+}
+
+function checkCount(option: string, value: number, limit: number): void {
+  if (!Number.isSafeInteger(value) || value < 1 || value > limit) {
+    throw new RangeError(`${option}: expected a whole number from 1 to ${limit}, got ${describe(value)}.`);
+  }
+}
