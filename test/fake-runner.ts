@@ -84,4 +84,4 @@ export const fakeTokenizer = {
     end: () => "",
   }),
 };
-const pieces = [..."abcdefghijklmnopqrstuvwxyz", "ab", "st", " ", "", "", ""];
+const pieces = [..."abcdefghijklmnopqrstuvwxyz".split(""), "ab", "st", " ", "", "", ""];

@@ -88,7 +88,7 @@ describe("sampler", () => {
     const logits = Float32Array.of(1, 1, 1, 1, 0);
     const seen = (options: SamplerOptions): number[] => {
       const sampler = createSampler({ ...options, seed: 3 });
-      return [...new Set(Array.from({ length: 300 }, () => sampler.sample(logits, []).token))].sort();
+      return [...new Set(Array.from({ length: 300 }, () => sampler.sample(logits, []).token))].sort((a, b) => a - b);
     };
     expect(seen({ topK: 2 })).toEqual([0, 1, 2, 3]);
     expect(seen({ topP: 0.4, temperature: 1 })).toEqual([0, 1]);
@@ -154,8 +154,14 @@ describe("sampler", () => {
 
   test("refuses logits that are no numbers", () => {
     const sampler = createSampler();
-    expect(() => sampler.sample(Float32Array.of(1, Number.NaN), [])).toThrowErrorMatchingInlineSnapshot(`[RangeError: logits: expected numbers, got NaN for token 1. The weights are damaged or a sum overflowed.]`);
-    expect(() => sampler.sample(Float32Array.of(Infinity, 1), [])).toThrowErrorMatchingInlineSnapshot(`[RangeError: logits: expected numbers, got Infinity for token 0. The weights are damaged or a sum overflowed.]`);
-    expect(() => sampler.sample(Float32Array.of(-Infinity), [])).toThrowErrorMatchingInlineSnapshot(`[RangeError: logits: at least one token must be possible, all are -Infinity.]`);
+    expect(() => sampler.sample(Float32Array.of(1, Number.NaN), [])).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: logits: expected numbers, got NaN for token 1. The weights are damaged or a sum overflowed.]`,
+    );
+    expect(() => sampler.sample(Float32Array.of(Infinity, 1), [])).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: logits: expected numbers, got Infinity for token 0. The weights are damaged or a sum overflowed.]`,
+    );
+    expect(() => sampler.sample(Float32Array.of(-Infinity), [])).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: logits: at least one token must be possible, all are -Infinity.]`,
+    );
   });
 });

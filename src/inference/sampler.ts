@@ -63,46 +63,45 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
   checkOption("seed", seed, "a whole number", Number.isSafeInteger(seed));
 
   const random = createRandom(seed);
-  let scores = new Float64Array(0);
+  let ids = new Int32Array(0); // the tokens still in the draw, in order
+  let weights = new Float64Array(0); // theirs, in proportion to their probabilities; the likeliest has 1
   let scratch = new Float64Array(0);
-  let ids = new Int32Array(0);
 
   function sample(logits: Float32Array, history: ArrayLike<number>): Sample {
     const vocabSize = logits.length;
     const normalizer = logSumExp(logits);
-    const penalized = repetitionPenalty === 1 ? logits : penalize(logits, history, repetitionPenalty);
-    if (temperature === 0) {
-      const token = argmax(penalized);
-      return { token, logprob: logits[token]! - normalizer };
-    }
-    if (scores.length !== vocabSize) {
-      scores = new Float64Array(vocabSize);
-      scratch = new Float64Array(vocabSize);
+    const scores = repetitionPenalty === 1 ? logits : penalize(logits, history, repetitionPenalty);
+    const best = argmax(scores);
+    if (temperature === 0) return { token: best, logprob: logits[best]! - normalizer };
+
+    if (ids.length !== vocabSize) {
       ids = new Int32Array(vocabSize);
+      weights = new Float64Array(vocabSize);
+      scratch = new Float64Array(vocabSize);
     }
-    // Scores are taken from the largest, so that a tiny temperature cannot overflow them.
-    const top = penalized[argmax(penalized)]!;
-    for (let i = 0; i < vocabSize; i++) scores[i] = (penalized[i]! - top) / temperature;
-
+    const lowest = topK > 0 && topK < vocabSize ? kthLargest(scores, scratch, topK) : -Infinity;
+    const top = scores[best]!;
     let count = 0;
-    const threshold = topK > 0 && topK < vocabSize ? kthLargest(scores, scratch, topK) : -Infinity;
-    for (let i = 0; i < vocabSize; i++) if (scores[i]! >= threshold) ids[count++] = i;
-    if (topP < 1) count = keepNucleus(ids, count, scores, topP);
-
-    // The weights are taken over the scratch space; the likeliest has weight 1.
-    let kept = 0;
-    let total = 0;
-    for (let i = 0; i < count; i++) {
-      const weight = Math.exp(scores[ids[i]!]!);
-      if (weight < minP || weight === 0) continue;
-      ids[kept] = ids[i]!;
-      scratch[kept++] = weight;
-      total += weight;
+    for (let i = 0; i < vocabSize; i++) {
+      const score = scores[i]!;
+      if (score < lowest) continue;
+      ids[count] = i;
+      weights[count++] = Math.exp((score - top) / temperature);
     }
+    if (topP < 1) count = keepNucleus(ids, weights, count, topP, scratch);
+    if (minP > 0) count = keepWhere(ids, weights, count, (weight) => weight >= minP);
+
+    let total = 0;
+    for (let i = 0; i < count; i++) total += weights[i]!;
     let rest = random.next() * total;
     let chosen = 0;
-    while (chosen < kept - 1 && rest >= scratch[chosen]!) rest -= scratch[chosen++]!;
-    const token = ids[chosen]!;
+    let last = 0; // rounding must not lead to a token of weight 0
+    for (; chosen < count && rest >= 0; chosen++) {
+      if (weights[chosen] === 0) continue;
+      last = chosen;
+      rest -= weights[chosen]!;
+    }
+    const token = ids[last]!;
     return { token, logprob: logits[token]! - normalizer };
   }
 
@@ -131,74 +130,95 @@ function penalize(logits: Float32Array, history: ArrayLike<number>, penalty: num
   return result;
 }
 
-/** The k-th largest of `values` (k from 1), by Hoare's quickselect on a copy. */
-function kthLargest(values: Float64Array, scratch: Float64Array, k: number): number {
-  scratch.set(values);
-  let low = 0;
-  let high = scratch.length - 1;
-  const wanted = k - 1;
-  while (low < high) {
-    const pivot = scratch[(low + high) >>> 1]!;
-    let i = low;
-    let j = high;
-    while (i <= j) {
-      while (scratch[i]! > pivot) i++;
-      while (scratch[j]! < pivot) j--;
-      if (i <= j) {
-        const swap = scratch[i]!;
-        scratch[i++] = scratch[j]!;
-        scratch[j--] = swap;
-      }
-    }
-    if (wanted <= j) high = j;
-    else if (wanted >= i) low = i;
-    else break;
-  }
-  return scratch[wanted]!;
-}
-
-/**
- * Moves the nucleus to the front of `ids` and returns its size: a token stays while the probabilities above it sum to
- * less than topP. Equals rank by id. Tokens are popped off a heap, so only the nucleus is ever put in order.
- */
-function keepNucleus(ids: Int32Array, count: number, scores: Float64Array, topP: number): number {
-  let total = 0;
-  for (let i = 0; i < count; i++) total += Math.exp(scores[ids[i]!]!);
-  // Tokens of probability below (1 − topP)/count sum to less than 1 − topP: all of them lie outside of the nucleus.
-  const cut = (total * (1 - topP)) / count;
-  let size = 0;
-  for (let i = 0; i < count; i++) if (Math.exp(scores[ids[i]!]!) >= cut) ids[size++] = ids[i]!;
-
-  const heap = ids.slice(0, size);
-  for (let i = (size >>> 1) - 1; i >= 0; i--) siftDown(heap, i, size, scores);
-  const goal = topP * total;
-  let sum = 0;
+/** Moves the entries whose weight passes to the front, in order, and returns how many there are. */
+function keepWhere(ids: Int32Array, weights: Float64Array, count: number, passes: (weight: number) => boolean): number {
   let kept = 0;
-  while (size > 0 && (kept === 0 || sum < goal)) {
-    const token = heap[0]!;
-    ids[kept++] = token;
-    sum += Math.exp(scores[token]!);
-    heap[0] = heap[--size]!;
-    siftDown(heap, 0, size, scores);
+  for (let i = 0; i < count; i++) {
+    const weight = weights[i]!;
+    if (!passes(weight)) continue;
+    ids[kept] = ids[i]!;
+    weights[kept++] = weight;
   }
   return kept;
 }
 
-function siftDown(heap: Int32Array, start: number, size: number, scores: Float64Array): void {
-  const token = heap[start]!;
-  let parent = start;
-  for (;;) {
-    let child = 2 * parent + 1;
-    if (child >= size) break;
-    if (child + 1 < size && isBefore(heap[child + 1]!, heap[child]!, scores)) child++;
-    if (!isBefore(heap[child]!, token, scores)) break;
-    heap[parent] = heap[child]!;
-    parent = child;
-  }
-  if (size > 0) heap[parent] = token;
+/** A token stays while the probabilities above it sum to less than topP; of equals, the lower ids stay first. */
+function keepNucleus(
+  ids: Int32Array,
+  weights: Float64Array,
+  count: number,
+  topP: number,
+  scratch: Float64Array,
+): number {
+  let total = 0;
+  for (let i = 0; i < count; i++) total += weights[i]!;
+  // Tokens of probability below (1 − topP)/count sum to less than 1 − topP: all of them lie outside of the nucleus.
+  const cut = (total * (1 - topP)) / count;
+  let size = 0;
+  for (let i = 0; i < count; i++) if (weights[i]! >= cut) scratch[size++] = weights[i]!;
+  const goal = topP * total;
+  const lowest = nucleusEdge(scratch, size, goal);
+  let sum = 0;
+  for (let i = 0; i < count; i++) if (weights[i]! > lowest) sum += weights[i]!;
+  return keepWhere(ids, weights, count, (weight) => {
+    if (weight !== lowest) return weight > lowest;
+    // `sum` is 0 where even the largest is at the edge; one token always stays.
+    const stays = sum === 0 || sum < goal;
+    sum += weight;
+    return stays;
+  });
 }
 
-function isBefore(a: number, b: number, scores: Float64Array): boolean {
-  const difference = scores[a]! - scores[b]!;
-  return difference > 0 || (difference === 0 && a < b);
+/** The weight at which the sum of the largest ones reaches `goal`. Reorders `values`. */
+function nucleusEdge(values: Float64Array, count: number, goal: number): number {
+  let low = 0;
+  let high = count - 1;
+  let above = 0; // the sum of what lies before `low`
+  while (low < high) {
+    const [lastUpper, firstLower] = partition(values, low, high);
+    let upper = above;
+    for (let i = low; i <= lastUpper; i++) upper += values[i]!;
+    if (upper >= goal) {
+      high = lastUpper;
+      continue;
+    }
+    for (let i = lastUpper + 1; i < firstLower; i++) upper += values[i]!;
+    if (upper >= goal) return values[lastUpper + 1]!;
+    above = upper;
+    low = firstLower;
+  }
+  return values[Math.min(low, count - 1)]!;
+}
+
+/** The k-th largest of `values` (k from 1). */
+function kthLargest(values: ArrayLike<number>, scratch: Float64Array, k: number): number {
+  scratch.set(values);
+  let low = 0;
+  let high = scratch.length - 1;
+  while (low < high) {
+    const [lastUpper, firstLower] = partition(scratch, low, high);
+    if (k - 1 <= lastUpper) high = lastUpper;
+    else if (k - 1 >= firstLower) low = firstLower;
+    else break;
+  }
+  return scratch[k - 1]!;
+}
+
+/**
+ * Hoare's partition, largest first: up to the first index returned values are at least the pivot, from the second on at
+ * most; between them they equal it.
+ */
+function partition(values: Float64Array, low: number, high: number): [lastUpper: number, firstLower: number] {
+  const pivot = values[(low + high) >>> 1]!;
+  let i = low;
+  let j = high;
+  while (i <= j) {
+    while (values[i]! > pivot) i++;
+    while (values[j]! < pivot) j--;
+    if (i > j) break;
+    const swap = values[i]!;
+    values[i++] = values[j]!;
+    values[j--] = swap;
+  }
+  return [j, i];
 }

@@ -98,6 +98,7 @@ async function scoreContinuation(
 }
 
 /** Python's str.isspace for the characters of the basic plane, which is what the harness's rstrip goes by. */
+// oxlint-disable-next-line no-control-regex
 const trailingSpace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/;
 
 /** The harness's `_encode_pair`, empty context and left truncation. */
