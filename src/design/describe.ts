@@ -1,0 +1,77 @@
+/**
+ * What a shape costs before anyone trains or runs it: parameters, bytes, arithmetic, energy. Pure numbers from a config.
+ */
+import { countParameters, type ModelConfig, type ParameterCount } from "../model/config.ts";
+import { countCacheSlots, createSchedule } from "../model/schedule.ts";
+import { type Dtype, packedBytes } from "../tensor/dtype.ts";
+
+export type Energy = {
+  readonly joulesPerToken: number;
+  readonly tokensPerCharge: number;
+  readonly hoursAtTenTokensPerSecond: number;
+};
+
+export type ModelDescription = {
+  readonly parameters: ParameterCount;
+  /** Blocks executed for a token; more than `layers` when blocks are shared. */
+  readonly applications: number;
+  /** In a backend's memory. `bf16` is also the size of an f16 file, but for the norms. */
+  readonly weightBytes: Readonly<Record<Dtype, number>>;
+  /** Keys and values of one position, with each application keeping its own or reading the block's first. */
+  readonly cacheBytesPerToken: Readonly<Record<"own" | "first", { readonly f32: number; readonly f16: number }>>;
+  /** Two per multiply-add of every applied matrix, the head included; attention scores apart. */
+  readonly flopsPerToken: number;
+  /** Scores and weighted values for each position looked back at: add `× context`. */
+  readonly attentionFlopsPerPosition: number;
+  readonly energy: Energy;
+};
+
+/** Everything `mobilellm info` says about a shape. MobileLLM-125M: 0.249 GFLOP a token, 23,040 f16 cache bytes. */
+export function describeModel(config: ModelConfig): ModelDescription {
+  const parameters = countParameters(config);
+  const applications = createSchedule(config).length;
+  const blockMatrices = (parameters.attention + parameters.feedForward) / config.layers;
+  return {
+    parameters,
+    applications,
+    weightBytes: {
+      f32: estimateWeightBytes(config, "f32"),
+      bf16: estimateWeightBytes(config, "bf16"),
+      q8: estimateWeightBytes(config, "q8"),
+      q4: estimateWeightBytes(config, "q4"),
+    },
+    cacheBytesPerToken: { own: cacheBytes(config, "own"), first: cacheBytes(config, "first") },
+    flopsPerToken: 2 * (applications * blockMatrices + config.vocabSize * config.dim),
+    attentionFlopsPerPosition: applications * 4 * config.heads * config.headSize,
+    energy: estimateEnergy(parameters.total),
+  };
+}
+
+/** Weights in a backend's memory. In `q4` embedding and head stay q8; norm gains are f32 in every dtype. */
+export function estimateWeightBytes(config: ModelConfig, dtype: Dtype): number {
+  const { dim, hidden, vocabSize } = config;
+  const queryWidth = config.heads * config.headSize;
+  const keyWidth = config.kvHeads * config.headSize;
+  const size = (rows: number, cols: number): number => packedBytes(dtype, rows, cols);
+  const attention = size(queryWidth, dim) + 2 * size(keyWidth, dim) + size(dim, queryWidth);
+  const feedForward = (config.activation === "swiglu" ? 2 : 1) * size(hidden, dim) + size(dim, hidden);
+  const table = packedBytes(dtype === "q4" ? "q8" : dtype, vocabSize, dim);
+  const norms = 4 * countParameters(config).norms;
+  return config.layers * (attention + feedForward) + (config.isTied ? 1 : 2) * table + norms;
+}
+
+function cacheBytes(config: ModelConfig, cache: "own" | "first"): { f32: number; f16: number } {
+  const slots = countCacheSlots(createSchedule({ layers: config.layers, sharing: { ...config.sharing, cache } }));
+  const numbers = slots * 2 * config.kvHeads * config.headSize;
+  return { f32: 4 * numbers, f16: 2 * numbers };
+}
+
+const JOULES_PER_TOKEN_PER_BILLION = 0.1;
+const BATTERY_JOULES = 50_000;
+
+/** The paper's estimate (section 1): 0.1 J a token per billion stored parameters, a phone's battery of 50 kJ. */
+export function estimateEnergy(parameters: number): Energy {
+  const joulesPerToken = (JOULES_PER_TOKEN_PER_BILLION * parameters) / 1e9;
+  const tokensPerCharge = BATTERY_JOULES / joulesPerToken;
+  return { joulesPerToken, tokensPerCharge, hoursAtTenTokensPerSecond: tokensPerCharge / 10 / 3600 };
+}
