@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/**
+ * The command line. Errors are one line on stderr: exit 1, or 2 for wrong usage; MOBILELLM_DEBUG=1 shows the stack.
+ */
+import { Command, CommanderError } from "commander";
+import { createDesignCommand } from "./design.ts";
+import { UsageError } from "./usage.ts";
+
+// `mobilellm design | head -1` closes our output early: nobody is left to tell.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(0);
+  throw error;
+});
+
+const program = new Command("mobilellm")
+  .description("Design and run sub-billion-parameter language models")
+  .addHelpText("after", "\nExample:\n  $ mobilellm design --preset 125M");
+program.addCommand(createDesignCommand());
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().showSuggestionAfterError().allowExcessArguments(false);
+  command.configureOutput({ outputError: () => {} });
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return 0;
+  if (error instanceof CommanderError && error.code === "commander.help") return 2; // bare: help was shown
+  const text = error instanceof Error ? error.message : String(error);
+  console.error(`mobilellm: ${text.replace(/^error: /, "").replaceAll(/\s*\n\s*/g, " ")}`);
+  if (process.env["MOBILELLM_DEBUG"] === "1" && error instanceof Error) console.error(error.stack);
+  return error instanceof CommanderError || error instanceof UsageError ? 2 : 1;
+}
