@@ -1,0 +1,154 @@
+/**
+ * SentencePiece's BPE (Kudo & Richardson 2018, arXiv:1808.06226): spaces become U+2581 `▁`, one is put in front, the
+ * characters are merged by the scores of the pieces, and what is no piece falls back to bytes.
+ */
+import { FormatError } from "../errors.ts";
+import { longestFirst } from "./added-tokens.ts";
+import { cacheWords, createMerger, type Merge } from "./bpe.ts";
+import { createCharsmap } from "./charsmap.ts";
+import type { SentencePieceModel } from "./sentencepiece-model.ts";
+
+export const SPACE = "\u2581";
+/** Every cut of every piece is a possible merge; real pieces are at most a few dozen characters long. */
+const MAX_PIECE_LENGTH = 512;
+
+export function createSentencePieceEncoder(
+  model: SentencePieceModel,
+  name: string,
+): (text: string, out: number[]) => void {
+  const pieceIds = new Map<string, number>(); // what merging may produce
+  const userDefined: string[] = [];
+  const byteIds = new Int32Array(256).fill(-1);
+  let unknownId = -1;
+  const seen = new Set<string>();
+  for (const [id, { text, type }] of model.pieces.entries()) {
+    if (seen.has(text)) throw new FormatError(`${name}: the piece ${JSON.stringify(text)} is there twice.`);
+    seen.add(text);
+    if (type === "unused") throw new FormatError(`${name}: unused pieces are not supported (piece ${id}).`);
+    if (type === "normal" || type === "user-defined") pieceIds.set(text, id);
+    if (type === "user-defined") userDefined.push(text);
+    if (type === "unknown") unknownId = id;
+    if (type === "byte") byteIds[byteOf(text, name)] = id;
+  }
+  if (unknownId < 0) throw new FormatError(`${name}: a piece of type "unknown" is required, got none.`);
+  const hasBytes = byteIds.every((id) => id >= 0);
+
+  const merge = createMerger(listMerges(model, pieceIds, name));
+  const normalize = createNormalizer(model.normalizer, name);
+  const frozen = userDefined.length > 0 ? longestFirst(userDefined) : undefined;
+  // Nothing merges across the edge of a word unless some piece has a space inside.
+  const isSplit = model.pieces.every(({ text }) => !/[^\u2581]\u2581/u.test(text));
+
+  const utf8 = new TextEncoder();
+  const encodeWord = cacheWords((word) => {
+    const symbols = new Int32Array(word.length);
+    let count = 0;
+    for (const character of word) symbols[count++] = symbolOf(character, pieceIds);
+    count = merge(symbols, count);
+    const tokens: number[] = [];
+    for (const symbol of symbols.subarray(0, count)) {
+      if (symbol >= 0) tokens.push(symbol);
+      else if (hasBytes) for (const byte of utf8.encode(String.fromCodePoint(~symbol))) tokens.push(byteIds[byte]!);
+      else tokens.push(unknownId);
+    }
+    return tokens;
+  });
+
+  /** A run of unknown characters is one unknown token. */
+  function joinUnknown(out: number[], from: number): void {
+    let kept = from;
+    for (let i = from; i < out.length; i++) {
+      if (out[i] === unknownId && kept > from && out[kept - 1] === unknownId) continue;
+      out[kept++] = out[i]!;
+    }
+    out.length = kept;
+  }
+
+  function encodeMergeable(text: string, out: number[]): void {
+    if (!isSplit) return encodeWord(text, out);
+    let start = 0;
+    while (start < text.length) {
+      let end = start;
+      while (text[end] === SPACE) end++;
+      end = text.indexOf(SPACE, end);
+      if (end < 0) end = text.length;
+      encodeWord(text.slice(start, end), out);
+      start = end;
+    }
+  }
+
+  return (text, out) => {
+    const from = out.length;
+    const normalized = normalize(text);
+    let done = 0;
+    if (frozen !== undefined) {
+      for (const match of normalized.matchAll(frozen)) {
+        encodeMergeable(normalized.slice(done, match.index), out);
+        out.push(pieceIds.get(match[0])!);
+        done = match.index + match[0].length;
+      }
+    }
+    encodeMergeable(normalized.slice(done), out);
+    if (!hasBytes) joinUnknown(out, from);
+  };
+}
+
+/** A piece's id, or the complement of the code point for a character that is no piece. */
+function symbolOf(text: string, pieceIds: ReadonlyMap<string, number>): number {
+  return pieceIds.get(text) ?? ~text.codePointAt(0)!;
+}
+
+function listMerges(model: SentencePieceModel, pieceIds: ReadonlyMap<string, number>, name: string): Merge[] {
+  const byScore = [...pieceIds.values()].sort((a, b) => model.pieces[b]!.score - model.pieces[a]!.score);
+  const merges: Merge[] = [];
+  let rank = -1;
+  let score = Number.NaN;
+  for (const merged of byScore) {
+    const piece = model.pieces[merged]!;
+    if (piece.score !== score) rank++; // equal scores: the leftmost goes first
+    score = piece.score;
+    const characters = Array.from(piece.text);
+    if (characters.length > MAX_PIECE_LENGTH) {
+      throw new FormatError(
+        `${name}: a piece has ${characters.length} characters, at most ${MAX_PIECE_LENGTH} allowed.`,
+      );
+    }
+    for (let cut = 1, at = 0; cut < characters.length; cut++) {
+      at += characters[cut - 1]!.length;
+      const leftText = piece.text.slice(0, at);
+      const rightText = piece.text.slice(at);
+      if (cut > 1 && !pieceIds.has(leftText)) continue;
+      if (cut < characters.length - 1 && !pieceIds.has(rightText)) continue;
+      merges.push({ left: symbolOf(leftText, pieceIds), right: symbolOf(rightText, pieceIds), rank, merged });
+    }
+  }
+  return merges;
+}
+
+function createNormalizer(settings: SentencePieceModel["normalizer"], name: string): (text: string) => string {
+  const space = settings.escapeWhitespaces ? SPACE : " ";
+  const map = settings.charsmap.length > 0 ? createCharsmap(settings.charsmap, name) : undefined;
+  return (text) => {
+    if (text === "") return "";
+    let normalized = map ? map(text) : text;
+    if (settings.removeExtraWhitespaces) {
+      normalized = normalized.replace(/^ +/, "").replace(/ {2,}/g, " ");
+      if (normalized === "") return "";
+    }
+    if (settings.addDummyPrefix) normalized = " " + normalized;
+    if (settings.escapeWhitespaces) normalized = normalized.replaceAll(" ", SPACE);
+    if (settings.removeExtraWhitespaces) {
+      let end = normalized.length;
+      while (end > 0 && normalized[end - 1] === space) end--;
+      normalized = normalized.slice(0, end);
+    }
+    return normalized;
+  };
+}
+
+/** @throws {FormatError} unless the text is `<0x00>` … `<0xFF>`. */
+export function byteOf(text: string, name: string): number {
+  const match = /^<0x([0-9A-F]{2})>$/.exec(text);
+  if (!match) throw new FormatError(`${name}: a byte piece must read <0x00>…<0xFF>, got ${JSON.stringify(text)}.`);
+  return Number.parseInt(match[1]!, 16);
+}
