@@ -1,0 +1,50 @@
+/** JSON from files that may be damaged or hostile: size-limited, strict UTF-8, and a FormatError that names the file. */
+import { FormatError } from "../errors.ts";
+import type { ByteSource } from "./checkpoint.ts";
+
+/** Reads `length` bytes from `offset` on, after checking that the source holds them. */
+export async function readBytes(source: ByteSource, offset: number, length: number, what: string): Promise<Uint8Array> {
+  if (offset < 0 || length < 0 || offset + length > source.size) {
+    throw new FormatError(
+      `${source.name}: ${what} needs ${length} bytes at byte ${offset}, but the file ends at ${source.size}. Download it again.`,
+    );
+  }
+  const bytes = new Uint8Array(length);
+  await source.read(offset, bytes);
+  return bytes;
+}
+
+/** Reads a whole file of at most `limit` bytes. */
+export async function readWhole(source: ByteSource, limit: number): Promise<Uint8Array> {
+  if (source.size > limit) {
+    throw new FormatError(`${source.name}: at most ${limit} bytes were expected, got ${source.size}.`);
+  }
+  return readBytes(source, 0, source.size, "the file");
+}
+
+/** Parses a JSON object. */
+export function parseJsonObject(bytes: Uint8Array, file: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(decodeUtf8(bytes));
+  } catch (cause) {
+    throw new FormatError(`${file}: valid JSON was expected (${(cause as Error).message}).`, { cause });
+  }
+  if (!isObject(value)) throw new FormatError(`${file}: a JSON object was expected, got ${describe(value)}.`);
+  return value;
+}
+
+/** Strict UTF-8; throws a TypeError for anything else. */
+export function decodeUtf8(bytes: Uint8Array): string {
+  return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** A value for a message, cut short. */
+export function describe(value: unknown): string {
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}
