@@ -3,6 +3,7 @@ import { FormatError } from "../errors.ts";
 import { createAddedTokenSplitter, type AddedToken } from "./added-tokens.ts";
 import { cacheWords, createMerger, type Merge } from "./bpe.ts";
 import { byteCharacters } from "./byte-level.ts";
+import { cutBeforeSpaces, hasSpaceInside, SPACE } from "./sentencepiece.ts";
 
 /** Cuts texts further; the first text begins at the very start of the input if `isStart`. */
 export type PreTokenizer = (texts: readonly string[], isStart: boolean) => string[];
@@ -92,6 +93,12 @@ export function createBpeEncoder(
     return Array.from(symbols.subarray(0, merge(symbols, symbols.length)));
   });
 
+  const isCut =
+    !model.isByteLevel &&
+    !model.ignoresMerges &&
+    vocabulary.has(SPACE) &&
+    !model.merges.some(([left, right]) => hasSpaceInside(left + right));
+
   const splitRaw = createAddedTokenSplitter(addedTokens.filter((token) => !token.isNormalized));
   const splitNormalized = createAddedTokenSplitter(
     addedTokens.filter((token) => token.isNormalized).map((token) => ({ ...token, content: normalize(token.content) })),
@@ -106,7 +113,10 @@ export function createBpeEncoder(
         splitNormalized(
           normalize(raw),
           (part, start) => {
-            for (const word of preTokenize([part], rawStart + start === 0)) encodeWord(word, out);
+            for (const word of preTokenize([part], rawStart + start === 0)) {
+              if (isCut) for (const smaller of cutBeforeSpaces(word)) encodeWord(smaller, out);
+              else encodeWord(word, out);
+            }
           },
           onToken,
         );

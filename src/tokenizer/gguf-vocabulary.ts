@@ -43,15 +43,11 @@ function readLlama(metadata: Metadata): TokenizerParts {
   const tokens = strings(metadata, "tokenizer.ggml.tokens");
   const scores = numbers(metadata, "tokenizer.ggml.scores", tokens.length);
   const types = tokenTypes(metadata, tokens.length);
-  const seen = new Set<string>();
   const pieces = tokens.map((text, id): Piece => {
     const score = scores[id]!;
     if (text === "" || !Number.isFinite(score)) {
       throw new FormatError(`${NAME}: token ${id} has no text or no finite score.`);
     }
-    // Padding that converters append may repeat a text; as control tokens they are never merged into.
-    if (seen.has(text)) throw new FormatError(`${NAME}: token ${id}, ${JSON.stringify(text)}, is there twice.`);
-    seen.add(text);
     return { text, score, type: types[id]! };
   });
   const parts = createSentencePieceParts(
@@ -121,7 +117,6 @@ function readGpt2(metadata: Metadata): TokenizerParts {
     },
     encodeText,
     specialTokens: new Set(added.filter((token) => token.isSpecial).map((token) => token.id)),
-    tokenNamed: (content) => ids.get(content),
     dropsFirstSpace: false,
     isReplacedPerByte: false,
     ...readSpecials(metadata, tokens, settings.addsBos ?? false),

@@ -8,8 +8,6 @@ export type TokenizerParts = {
   /** Appends the text's tokens, special ones included; no beginning-of-text token. The text is well-formed. */
   encodeText(text: string, out: number[]): void;
   readonly specialTokens: ReadonlySet<number>;
-  /** The vocabulary entry of that name. */
-  tokenNamed(content: string): number | undefined;
   readonly bosToken: number | undefined;
   readonly eosTokens: readonly number[];
   readonly addsBos: boolean;

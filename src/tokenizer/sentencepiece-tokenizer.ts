@@ -72,7 +72,6 @@ export function createSentencePieceParts(
       );
     },
     specialTokens: new Set([...added.values()].filter((token) => token.isSpecial).map((token) => token.id)),
-    tokenNamed: (content) => ids.get(content),
     bosToken,
     eosTokens: eosToken === undefined ? [] : [eosToken],
     addsBos: addsBos && bosToken !== undefined,

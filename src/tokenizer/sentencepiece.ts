@@ -34,10 +34,9 @@ export function createSentencePieceEncoder(
   const hasBytes = byteIds.every((id) => id >= 0);
 
   const merge = createMerger(listMerges(model, pieceIds, name));
-  const normalize = createNormalizer(model.normalizer, name);
   const frozen = userDefined.length > 0 ? longestFirst(userDefined) : undefined;
-  // Nothing merges across the edge of a word unless some piece has a space inside.
-  const isSplit = model.pieces.every(({ text }) => !/[^\u2581]\u2581/u.test(text));
+  const normalize = createNormalizer(model.normalizer, frozen, name);
+  const isCut = !model.pieces.some(({ text }) => hasSpaceInside(text));
 
   const utf8 = new TextEncoder();
   const encodeWord = cacheWords((word) => {
@@ -65,16 +64,8 @@ export function createSentencePieceEncoder(
   }
 
   function encodeMergeable(text: string, out: number[]): void {
-    if (!isSplit) return encodeWord(text, out);
-    let start = 0;
-    while (start < text.length) {
-      let end = start;
-      while (text[end] === SPACE) end++;
-      end = text.indexOf(SPACE, end);
-      if (end < 0) end = text.length;
-      encodeWord(text.slice(start, end), out);
-      start = end;
-    }
+    if (isCut) for (const word of cutBeforeSpaces(text)) encodeWord(word, out);
+    else encodeWord(text, out);
   }
 
   return (text, out) => {
@@ -91,6 +82,24 @@ export function createSentencePieceEncoder(
     encodeMergeable(normalized.slice(done), out);
     if (!hasBytes) joinUnknown(out, from);
   };
+}
+
+/** Nothing merges across the edge of a word unless some piece has a space inside. */
+export function hasSpaceInside(piece: string): boolean {
+  return /[^\u2581]\u2581/u.test(piece);
+}
+
+/** Words with the spaces before them. */
+export function* cutBeforeSpaces(text: string): Generator<string> {
+  let start = 0;
+  while (start < text.length) {
+    let end = start;
+    while (text[end] === SPACE) end++;
+    end = text.indexOf(SPACE, end);
+    if (end < 0) end = text.length;
+    yield text.slice(start, end);
+    start = end;
+  }
 }
 
 /** A piece's id, or the complement of the code point for a character that is no piece. */
@@ -125,16 +134,46 @@ function listMerges(model: SentencePieceModel, pieceIds: ReadonlyMap<string, num
   return merges;
 }
 
-function createNormalizer(settings: SentencePieceModel["normalizer"], name: string): (text: string) => string {
+/** @param frozen user-defined pieces: the rules leave them as they are. */
+function createNormalizer(
+  settings: SentencePieceModel["normalizer"],
+  frozen: RegExp | undefined,
+  name: string,
+): (text: string) => string {
   const space = settings.escapeWhitespaces ? SPACE : " ";
-  const map = settings.charsmap.length > 0 ? createCharsmap(settings.charsmap, name) : undefined;
+  const map = settings.charsmap.length > 0 ? createCharsmap(settings.charsmap, name) : (text: string) => text;
+
+  /** One space for a run, none at the start; a user-defined piece may keep several. */
+  function joinWithoutExtraSpaces(parts: readonly { text: string; isFrozen: boolean }[]): string {
+    let joined = "";
+    let isAfterSpace = true;
+    for (const { text, isFrozen } of parts) {
+      let kept = isFrozen ? text : text.replace(/ {2,}/g, " ");
+      if (isAfterSpace) kept = kept.replace(/^ +/, "");
+      joined += kept;
+      if (kept !== "") isAfterSpace = kept.endsWith(" ");
+    }
+    return joined;
+  }
+
+  function cutOutFrozen(text: string): { text: string; isFrozen: boolean }[] {
+    if (frozen === undefined) return [{ text: map(text), isFrozen: false }];
+    const parts: { text: string; isFrozen: boolean }[] = [];
+    let done = 0;
+    for (const match of text.matchAll(frozen)) {
+      parts.push({ text: map(text.slice(done, match.index)), isFrozen: false }, { text: match[0], isFrozen: true });
+      done = match.index + match[0].length;
+    }
+    parts.push({ text: map(text.slice(done)), isFrozen: false });
+    return parts;
+  }
+
   return (text) => {
     if (text === "") return "";
-    let normalized = map ? map(text) : text;
-    if (settings.removeExtraWhitespaces) {
-      normalized = normalized.replace(/^ +/, "").replace(/ {2,}/g, " ");
-      if (normalized === "") return "";
-    }
+    const parts = cutOutFrozen(text);
+    let normalized = settings.removeExtraWhitespaces
+      ? joinWithoutExtraSpaces(parts)
+      : parts.map((part) => part.text).join("");
     if (settings.addDummyPrefix) normalized = " " + normalized;
     if (settings.escapeWhitespaces) normalized = normalized.replaceAll(" ", SPACE);
     if (settings.removeExtraWhitespaces) {

@@ -83,7 +83,6 @@ export function readTokenizerJson(bytes: Uint8Array, config: TokenizerConfig, na
     },
     encodeText,
     specialTokens: new Set(added.filter((token) => token.isSpecial).map((token) => token.id)),
-    tokenNamed: idOf,
     bosToken,
     eosTokens: eosToken === undefined ? [] : [eosToken],
     addsBos: bosToken !== undefined && (typeof says === "boolean" ? says : templateBos !== undefined),
