@@ -101,7 +101,7 @@ function checkLayout(tensors: ReadonlyMap<string, TensorEntry>, dataStart: numbe
     before = `tensor ${tensor.name}`;
   }
   if (end !== source.size) {
-    throw new FormatError(`${source.name}: ${source.size - end} bytes follow the last tensor (at byte ${end}).`);
+    throw new FormatError(`${source.name}: no tensor owns the file's last bytes (${end} to ${source.size}).`);
   }
 }
 
