@@ -1,0 +1,64 @@
+// @ts-check
+/**
+ * Builds dist/: first the SIMD kernels, compiled by AssemblyScript twice (plain and relaxed) and embedded as base64, then
+ * the TypeScript. The kernels are made anew only when one of their sources is newer.
+ */
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const generated = join(root, "src/backends/wasm/generated");
+const target = join(generated, "kernels.ts");
+
+/** @param {string[]} args */
+function node(...args) {
+  execFileSync(process.execPath, args, { cwd: root, stdio: "inherit" });
+}
+
+function newestSource() {
+  const files = readdirSync(join(root, "src"), { recursive: true }).map(String);
+  const sources = files.filter((file) => file.endsWith(".simd.ts")).map((file) => join(root, "src", file));
+  return Math.max(...[...sources, fileURLToPath(import.meta.url)].map((file) => statSync(file).mtimeMs));
+}
+
+/** @param {string[]} extra */
+function compileKernels(...extra) {
+  const out = join(generated, "kernels.wasm");
+  node(
+    join(root, "node_modules/assemblyscript/bin/asc.js"),
+    "src/backends/wasm/program.simd.ts",
+    ...["-O3", "--noAssert", "--runtime", "stub", "--enable", "simd", "--enable", "threads"],
+    ...["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"],
+    ...["--disableWarning", "112", "--outFile", out, ...extra],
+  );
+  const base64 = readFileSync(out).toString("base64");
+  rmSync(out);
+  return base64;
+}
+
+if (!existsSync(target) || statSync(target).mtimeMs < newestSource()) {
+  mkdirSync(generated, { recursive: true });
+  const lines = [
+    "/** Made by scripts/build.mjs from the *.simd.ts files. */",
+    `export const plainKernels: string = "${compileKernels()}";`,
+    `export const relaxedKernels: string = "${compileKernels("--enable", "relaxed-simd")}";`,
+  ];
+  writeFileSync(`${target}.new`, `${lines.join("\n")}\n`);
+  renameSync(`${target}.new`, target);
+}
+
+rmSync(join(root, "dist"), { recursive: true, force: true });
+node(join(root, "node_modules/typescript/bin/tsc"));
+chmodSync(join(root, "dist/cli/main.js"), 0o755);

@@ -1,0 +1,47 @@
+/**
+ * The contract between a program and the devices that replay it. Every backend keeps it; the reference backend (plain
+ * TypeScript, f64 sums) says what the numbers should be.
+ */
+import type { MemoryClasses } from "../program/memory-plan.ts";
+import type { Program, RunNumbers, Tensor } from "../program/program.ts";
+import type { Encoding } from "../tensor/encoding.ts";
+
+export type Device = "wasm" | "reference";
+
+export interface Backend {
+  readonly device: Device;
+  /**
+   * Plans the memory of `program`, takes it, and makes the program ready to run.
+   * @throws {BackendError} before anything is taken, if the plan cannot fit.
+   */
+  open(program: Program): Promise<Machine>;
+}
+
+/** A program on a device. Calls are carried out in the order in which they were made. */
+export interface Machine {
+  readonly device: Device;
+  /** Which build and how many threads, for people: `wasm (relaxed SIMD, 2 threads)`. */
+  readonly description: string;
+  readonly threads: number;
+  readonly memory: MemoryReport;
+  /** Rows of a weight as they lie in a file; packed for the kernels on the way in. Gives the array back, emptied or not. */
+  upload(tensor: Tensor, rowStart: number, rowCount: number, encoding: Encoding, bytes: Uint8Array): Promise<void>;
+  /** Raw bytes into a cache or an input, from its byte `offset` on. */
+  write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
+  /** A copy of raw bytes of a cache or an output. */
+  read(tensor: Tensor, offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Replays the program. On abort it rejects with the signal's reason as soon as the operation in work is done (where
+   * memory is shared) or after the replay (where it is not); outputs and cache rows from `position` on are then undefined.
+   */
+  run(numbers: RunNumbers, signal?: AbortSignal): Promise<void>;
+  /** Frees threads and memory. */
+  dispose(): Promise<void>;
+}
+
+/** Bytes by class, known before they are taken. */
+export type MemoryReport = MemoryClasses & {
+  /** Commands, scratch and bookkeeping of the device. */
+  readonly program: number;
+  readonly total: number;
+};

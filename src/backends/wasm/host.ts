@@ -1,0 +1,94 @@
+/**
+ * What runs inside a worker: one instance of the kernels over the shared memory. Thread 0 (the leader) answers messages;
+ * the others block inside WebAssembly and follow it.
+ */
+import { packRows } from "../../tensor/pack.ts";
+import { packedBytes, type Dtype } from "../../tensor/dtype.ts";
+import type { Encoding } from "../../tensor/encoding.ts";
+
+/** Sent once to every worker. */
+export type StartMessage = {
+  readonly kind: "start";
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory | MemorySize;
+  readonly thread: number;
+};
+
+/** The pages of a memory that the worker makes itself, where none can be shared. */
+export type MemorySize = { readonly pages: number };
+
+/** Sent to the leader; answered with a `Reply` of the same id. */
+export type Request =
+  | {
+      readonly kind: "upload";
+      readonly address: number;
+      readonly dtype: Dtype;
+      readonly rows: number;
+      readonly cols: number;
+      readonly rowStart: number;
+      readonly rowCount: number;
+      readonly encoding: Encoding;
+      readonly bytes: Uint8Array<ArrayBuffer>;
+    }
+  | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly kind: "read"; readonly address: number; readonly length: number }
+  | { readonly kind: "run" }
+  | { readonly kind: "quit" };
+
+export type Reply = {
+  readonly id: number;
+  readonly error?: { readonly name: string; readonly message: string };
+  /** Of a read. */
+  readonly bytes?: Uint8Array<ArrayBuffer>;
+  /** Of a run. */
+  readonly isStopped?: boolean;
+};
+
+type Kernels = { readonly run: () => number; readonly follow: (thread: number, seen: number) => void };
+
+export type Host = { readonly answer: (id: number, request: Request) => Reply };
+
+/** Instantiates the kernels. A follower stays inside until the leader quits, and then returns undefined. */
+export function startHost(start: StartMessage): Host | undefined {
+  const memory =
+    "pages" in start.memory
+      ? new WebAssembly.Memory({ initial: start.memory.pages, maximum: start.memory.pages })
+      : start.memory;
+  const instance = new WebAssembly.Instance(start.module, { env: { memory } });
+  const kernels = instance.exports as unknown as Kernels;
+  if (start.thread > 0) {
+    kernels.follow(start.thread, 0);
+    return undefined;
+  }
+  const bytes = new Uint8Array(memory.buffer);
+  return {
+    answer(id, request) {
+      try {
+        return { id, ...carryOut(kernels, bytes, request) };
+      } catch (error) {
+        const { name, message } = error as Error;
+        return { id, error: { name, message } };
+      }
+    },
+  };
+}
+
+function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<Reply, "id"> {
+  switch (request.kind) {
+    case "upload": {
+      const { address, dtype, rows, cols, rowStart, rowCount, encoding, bytes } = request;
+      const target = memory.subarray(address, address + packedBytes(dtype, rows, cols));
+      packRows(dtype, encoding, bytes, { rows, cols, start: rowStart, count: rowCount }, target);
+      return {};
+    }
+    case "write":
+      memory.set(request.bytes, request.address);
+      return {};
+    case "read":
+      return { bytes: memory.slice(request.address, request.address + request.length) as Uint8Array<ArrayBuffer> };
+    case "run":
+      return { isStopped: kernels.run() !== 0 };
+    case "quit":
+      return {};
+  }
+}

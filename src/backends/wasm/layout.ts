@@ -1,0 +1,48 @@
+/**
+ * The words that JavaScript and the command loop (program.simd.ts) agree on. All are 32-bit, at byte offsets from
+ * address 0 of the linear memory.
+ */
+export const header = {
+  /** Counts replays; followers sleep on it. */
+  run: 0,
+  arrived: 4,
+  phase: 8,
+  /** Set by the caller to stop at the next barrier. */
+  cancel: 12,
+  /** Set by the loop when it did. */
+  stopped: 16,
+  quit: 20,
+  threads: 24,
+  tokens: 28,
+  position: 32,
+  outputs: 36,
+  commands: 40,
+  commandCount: 44,
+  scratch: 48,
+  scratchBytes: 52,
+} as const;
+
+/** The first byte after the header, on a cache line of its own. */
+export const HEADER_BYTES = 128;
+
+/**
+ * A command: [operation, barrier before it?, rows (0: tokens, 1: outputs), out, a, b, width, …], 16 words. What the
+ * words from 6 on mean is up to the operation (compile.ts writes them, program.simd.ts reads them).
+ */
+export const COMMAND_WORDS = 16;
+
+export const opcode = {
+  embed: 0,
+  rmsnorm: 1,
+  quantize: 2,
+  linear: 3,
+  rope: 4,
+  store: 5,
+  attention: 6,
+  swiglu: 7,
+  relu: 8,
+  add: 9,
+  tail: 10,
+} as const;
+
+export const dtypeCode = { f32: 0, bf16: 1, q8: 2, q4: 3 } as const;

@@ -1,0 +1,178 @@
+/*
+ * The command loop: every thread walks the same list of commands in linear memory, takes its share of each operation's
+ * rows, and meets the others at a barrier where a command says so. Layouts of header and commands: layout.ts.
+ */
+import { attention } from "../../kernels/attention/attention.simd";
+import { add, relu, swiglu } from "../../kernels/elementwise/elementwise.simd";
+import { embed } from "../../kernels/embed/embed.simd";
+import { linearFloat } from "../../kernels/linear/linear-float.simd";
+import { linearQ4 } from "../../kernels/linear/linear-q4.simd";
+import { linearQ8 } from "../../kernels/linear/linear-q8.simd";
+import { quantize } from "../../kernels/quantize/quantize.simd";
+import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
+import { rope } from "../../kernels/rope/rope.simd";
+
+// Header: byte offsets from address 0, equal to `header` in layout.ts.
+const RUN: usize = 0;
+const ARRIVED: usize = 4;
+const PHASE: usize = 8;
+const CANCEL: usize = 12;
+const STOPPED: usize = 16;
+const QUIT: usize = 20;
+const THREADS: usize = 24;
+const TOKENS: usize = 28;
+const POSITION: usize = 32;
+const OUTPUTS: usize = 36;
+const COMMANDS: usize = 40;
+const COMMAND_COUNT: usize = 44;
+const SCRATCH: usize = 48;
+const SCRATCH_BYTES: usize = 52;
+
+/** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
+const SPINS: i32 = 4000;
+
+/** Thread 0: wakes the others and runs the program once. Gives 1 when it was cancelled. */
+export function run(): i32 {
+  store<i32>(STOPPED, 0);
+  atomic.add<i32>(RUN, 1);
+  atomic.notify(RUN, -1);
+  walk(0);
+  return load<i32>(STOPPED);
+}
+
+/** Threads 1 and up: run whenever thread 0 does, until told to quit. `seen` is the count of runs at the start. */
+export function follow(thread: i32, seen: i32): void {
+  while (true) {
+    let spins = 0;
+    while (atomic.load<i32>(RUN) == seen) {
+      if (++spins > SPINS) atomic.wait<i32>(RUN, seen, -1);
+    }
+    seen = atomic.load<i32>(RUN);
+    if (atomic.load<i32>(QUIT)) return;
+    walk(thread);
+  }
+}
+
+/** The last to arrive looks whether the caller has cancelled, so that all threads stop at the same command. */
+function barrier(threads: i32): bool {
+  if (threads == 1) {
+    if (atomic.load<i32>(CANCEL)) store<i32>(STOPPED, 1);
+    return load<i32>(STOPPED) != 0;
+  }
+  const phase = atomic.load<i32>(PHASE);
+  if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
+    if (atomic.load<i32>(CANCEL)) atomic.store<i32>(STOPPED, 1);
+    atomic.store<i32>(ARRIVED, 0);
+    atomic.add<i32>(PHASE, 1);
+    atomic.notify(PHASE, -1);
+  } else {
+    let spins = 0;
+    while (atomic.load<i32>(PHASE) == phase) {
+      if (++spins > SPINS) atomic.wait<i32>(PHASE, phase, -1);
+    }
+  }
+  return atomic.load<i32>(STOPPED) != 0;
+}
+
+function word(command: usize, index: usize): i32 {
+  return load<i32>(command + (index << 2));
+}
+
+function pointer(command: usize, index: usize): usize {
+  return <usize>load<u32>(command + (index << 2));
+}
+
+/** First of `total` units that belong to `thread`; those of thread + 1 start where its own end. */
+function share(total: i32, thread: i32, threads: i32): i32 {
+  return <i32>((<i64>total * thread) / threads);
+}
+
+/** As `share`, in whole vectors of four. */
+function shareOfFours(total: i32, thread: i32, threads: i32): i32 {
+  return thread == threads ? total : share(total >> 2, thread, threads) << 2;
+}
+
+function walk(thread: i32): void {
+  const threads = load<i32>(THREADS);
+  const T = load<i32>(TOKENS);
+  const N = load<i32>(OUTPUTS);
+  const position = load<i32>(POSITION);
+  const scratch = pointer(SCRATCH, 0) + <usize>thread * pointer(SCRATCH_BYTES, 0);
+  const count = load<i32>(COMMAND_COUNT);
+  let command = pointer(COMMANDS, 0);
+  for (let i = 0; i < count; i++) {
+    if (word(command, 1) && barrier(threads)) return;
+    const rows = word(command, 2) == 0 ? T : N;
+    const from = share(rows, thread, threads),
+      to = share(rows, thread + 1, threads);
+    const out = pointer(command, 3),
+      a = pointer(command, 4),
+      b = pointer(command, 5);
+    const width = word(command, 6);
+    switch (word(command, 0)) {
+      case 0:
+        embed(out, a, b, width, word(command, 7), from, to);
+        break;
+      case 1:
+        rmsnorm(out, a, b, width, load<f32>(command + 28), from, to);
+        break;
+      case 2:
+        quantize(out, a, width, from, to);
+        break;
+      case 3: {
+        const K = width,
+          O = word(command, 7),
+          dtype = word(command, 8);
+        const units = dtype < 2 ? O : (O + 7) >> 3;
+        const first = share(units, thread, threads),
+          last = share(units, thread + 1, threads);
+        if (rows == 0) break;
+        if (dtype == 0) linearFloat<f32>(out, a, b, rows, K, O, first, last);
+        else if (dtype == 1) linearFloat<u16>(out, a, b, rows, K, O, first, last);
+        else if (dtype == 2) linearQ8(out, a, b, scratch, rows, K, O, first, last);
+        else linearQ4(out, a, b, scratch, rows, K, O, first, last);
+        break;
+      }
+      case 4:
+        rope(out, a, b, width, word(command, 7), position, from, to);
+        break;
+      case 5: {
+        const bytes = (<usize>width) << 2;
+        memory.copy(out + <usize>(position + from) * bytes, a + <usize>from * bytes, <usize>(to - from) * bytes);
+        break;
+      }
+      case 6:
+        attention(
+          out,
+          a,
+          b,
+          pointer(command, 7),
+          scratch,
+          rows,
+          width,
+          word(command, 8),
+          word(command, 9),
+          position,
+          thread,
+          threads,
+        );
+        break;
+      case 7:
+        swiglu(out, a, b, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+        break;
+      case 8:
+        relu(out, a, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+        break;
+      case 9:
+        add(out, a, b, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+        break;
+      case 10: {
+        const bytes = (<usize>width) << 2;
+        memory.copy(out + <usize>from * bytes, a + <usize>(T - N + from) * bytes, <usize>(to - from) * bytes);
+        break;
+      }
+    }
+    command += 64;
+  }
+  barrier(threads);
+}

@@ -1,0 +1,35 @@
+/**
+ * mobilellm in a browser or any other runtime with web APIs: loads models from bytes. In Node the package's entry is
+ * node.ts, which adds files and the Hub.
+ */
+import type { WorkerPort } from "./backends/wasm/wasm.ts";
+import { openBytes, type ModelBytes } from "./formats/open-bytes.ts";
+import type { Model } from "./inference/model.ts";
+import { checkModelOptions, type ModelOptions, openModel } from "./open-model.ts";
+
+export * from "./public.ts";
+
+/**
+ * Loads a model from bytes: a GGUF file, or a Hugging Face folder as a record of file names.
+ * @example const model = await loadModel(await (await fetch("model.gguf")).blob());
+ * @throws {FormatError} for damaged files, {BackendError} when the model does not fit.
+ */
+export async function loadModel(source: ModelBytes, options: ModelOptions = {}): Promise<Model> {
+  checkModelOptions(options);
+  const checkpoint = await openBytes(source);
+  return openModel(checkpoint, options, {
+    spawn: spawnWebWorker,
+    canShare: globalThis.crossOriginIsolated === true,
+    cores: globalThis.navigator?.hardwareConcurrency ?? 1,
+  });
+}
+
+function spawnWebWorker(): WorkerPort {
+  const worker = new Worker(new URL("./backends/wasm/worker.web.js", import.meta.url), { type: "module" });
+  return {
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    onMessage: (listener) => worker.addEventListener("message", (event) => listener(event.data)),
+    onError: (listener) => worker.addEventListener("error", (event) => listener(new Error(event.message))),
+    terminate: async () => worker.terminate(),
+  };
+}

@@ -1,0 +1,17 @@
+/** y[t,o] = Σ_k x[t,k] · w[o,k], the sum in f64. The oracle of every linear kernel; quantized operands come widened. */
+export function linear(
+  y: Float32Array, // (T, O)
+  x: Float32Array, // (T, K)
+  w: Float32Array, // (O, K)
+  T: number,
+  K: number,
+  O: number,
+): void {
+  for (let t = 0; t < T; t++) {
+    for (let o = 0; o < O; o++) {
+      let sum = 0;
+      for (let k = 0; k < K; k++) sum += x[t * K + k]! * w[o * K + k]!;
+      y[t * O + o] = sum;
+    }
+  }
+}

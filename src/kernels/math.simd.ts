@@ -1,0 +1,45 @@
+/** What several kernels need: fused multiply-add, sums across lanes, exp. Pointers are bytes. */
+
+/** a·b + c: fused in the relaxed build, rounded twice in the plain one. */
+export function madd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f32x4.relaxed_madd(a, b, c); // resolved at compile time
+  return f32x4.add(f32x4.mul(a, b), c);
+}
+
+/** (a0 + a2) + (a1 + a3): one order for every caller. */
+export function sum4(a: v128): f32 {
+  const pairs = f32x4.add(a, i8x16.shuffle(a, a, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+  return f32x4.extract_lane(pairs, 0) + f32x4.extract_lane(pairs, 1);
+}
+
+/**
+ * exp, within 2 units in the last place: x = n·ln 2 + r, then a polynomial for e^r and n into the exponent
+ * (Cephes expf, S. Moshier). Below -87.3 it gives 0 or the smallest normal number.
+ */
+export function exp4(x: v128): v128 {
+  x = f32x4.max(f32x4.min(x, f32x4.splat(88.02)), f32x4.splat(-87.33));
+  const n = f32x4.nearest(f32x4.mul(x, f32x4.splat(1.44269504088896341)));
+  // ln 2 in two parts, the first exact in few bits, so that the subtraction loses nothing
+  let r = f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375)));
+  r = f32x4.sub(r, f32x4.mul(n, f32x4.splat(-2.1219444e-4)));
+  let p = f32x4.splat(1.98756915e-4);
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.3981999507e-3));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000001201e-1));
+  p = f32x4.add(f32x4.add(f32x4.mul(f32x4.mul(p, r), r), r), f32x4.splat(1));
+  const power = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
+  return f32x4.mul(p, power);
+}
+
+/** exp of one number, equal to a lane of `exp4`. */
+export function exp1(x: f32): f32 {
+  return f32x4.extract_lane(exp4(f32x4.splat(x)), 0);
+}
+
+/** Four f16 numbers, finite, as f32: move the bits into place, then 2^112 corrects the exponent's bias. */
+export function f16x4(pointer: usize): v128 {
+  const bits = v128.and(i32x4.shl(v128.load16x4_s(pointer), 13), i32x4.splat(0x8fffe000));
+  return f32x4.mul(bits, f32x4.splat(5192296858534827628530496329220096.0));
+}

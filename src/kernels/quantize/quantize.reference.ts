@@ -1,0 +1,24 @@
+/**
+ * Activations rounded to 16-bit whole numbers in groups of 32, scale = largest magnitude / 32767. The oracle gives the
+ * rounded values themselves, widened; the SIMD twin keeps numbers and scales apart.
+ */
+import { GROUP } from "../../tensor/dtype.ts";
+
+export function quantize(
+  y: Float32Array, // (T, K)
+  x: Float32Array, // (T, K)
+  T: number,
+  K: number,
+): void {
+  for (let t = 0; t < T; t++) {
+    for (let start = 0; start < K; start += GROUP) {
+      const end = Math.min(start + GROUP, K);
+      let largest = 0;
+      for (let k = start; k < end; k++) largest = Math.max(largest, Math.abs(x[t * K + k]!));
+      const scale = Math.fround(largest / 32767);
+      for (let k = start; k < end; k++) {
+        y[t * K + k] = largest > 0 ? Math.round((x[t * K + k]! * 32767) / largest) * scale : 0;
+      }
+    }
+  }
+}

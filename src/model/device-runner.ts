@@ -1,0 +1,50 @@
+/** The inference side's view of a loaded model (inference/runner.ts), on whichever backend it lies. */
+import type { LoadedModel } from "./load.ts";
+
+export type DeviceRunner = {
+  readonly vocabSize: number;
+  readonly contextLength: number;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
+  forward(tokens: ArrayLike<number>, position: number, outputs: number, signal?: AbortSignal): Promise<Float32Array>;
+  readCache(length: number): Promise<Uint8Array>;
+  writeCache(bytes: Uint8Array, length: number): Promise<void>;
+};
+
+export function createDeviceRunner({ config, recorded, machine }: LoadedModel): DeviceRunner {
+  const { limits } = recorded.program;
+  return {
+    vocabSize: config.vocabSize,
+    contextLength: limits.positions,
+    maxTokens: limits.tokens,
+    maxOutputs: limits.outputs,
+    async forward(tokens, position, outputs, signal) {
+      signal?.throwIfAborted();
+      const ids = Int32Array.from(tokens);
+      await machine.write(recorded.tokens, 0, new Uint8Array(ids.buffer));
+      await machine.run({ tokens: ids.length, position, outputs }, signal);
+      if (outputs === 0) return new Float32Array(0);
+      const bytes = await machine.read(recorded.logits, 0, outputs * config.vocabSize * 4);
+      return new Float32Array(bytes.buffer, bytes.byteOffset, outputs * config.vocabSize);
+    },
+    async readCache(length) {
+      const parts: Uint8Array[] = [];
+      for (const cache of recorded.caches) parts.push(await machine.read(cache, 0, length * cache.cols * 4));
+      const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+      let at = 0;
+      for (const part of parts) {
+        all.set(part, at);
+        at += part.length;
+      }
+      return all;
+    },
+    async writeCache(bytes, length) {
+      let at = 0;
+      for (const cache of recorded.caches) {
+        const size = length * cache.cols * 4;
+        await machine.write(cache, 0, bytes.subarray(at, at + size));
+        at += size;
+      }
+    },
+  };
+}

@@ -1,0 +1,149 @@
+/**
+ * A checkpoint onto a device: the program is recorded and its memory planned first; then the weights go over piece by
+ * piece, so that no more than the model and one piece is ever in memory.
+ */
+import { FormatError } from "../errors.ts";
+import type { Backend, Machine } from "../backends/backend.ts";
+import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
+import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
+import { maxRows, type Tensor } from "../program/program.ts";
+import { type Dtype, ROW_BLOCK } from "../tensor/dtype.ts";
+import { type Encoding, rowBytes } from "../tensor/encoding.ts";
+import { checkConfig, fromHfConfig, type ModelConfig, type Sharing } from "./config.ts";
+import { type RecordedModel, recordModel } from "./mobilellm.ts";
+
+export type LoadOptions = {
+  /** How matrices are kept. Default: as the file has them where we have such a dtype, else `q8`. */
+  readonly dtype?: Dtype | undefined;
+  /** Layer sharing. Default: the config's. */
+  readonly sharing?: Sharing | undefined;
+  /** Positions of the key/value cache. Default: the model's own, at most 2048. */
+  readonly contextLength?: number | undefined;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+};
+
+export type LoadProgress = { readonly loadedBytes: number; readonly totalBytes: number };
+
+export type LoadedModel = {
+  readonly config: ModelConfig;
+  readonly dtype: Dtype;
+  readonly recorded: RecordedModel;
+  readonly machine: Machine;
+};
+
+/** Tokens of one replay: wide enough for the kernels' tiles, short enough for a cancel where memory is not shared. */
+const MAX_TOKENS = 64;
+/** Rows of logits of one replay; 16 × 49,152 × 4 bytes are 3 MB. */
+const MAX_OUTPUTS = 16;
+/** Of one upload. */
+const PIECE_BYTES = 1 << 20;
+const DEFAULT_CONTEXT = 2048;
+
+export async function loadCheckpoint(
+  checkpoint: Checkpoint,
+  backend: Backend,
+  options: LoadOptions,
+): Promise<LoadedModel> {
+  const fromFile = fromHfConfig(checkpoint.config);
+  const config = { ...fromFile, sharing: options.sharing ?? fromFile.sharing };
+  checkConfig(config);
+  const positions = options.contextLength ?? Math.min(config.contextLength, DEFAULT_CONTEXT);
+  if (!Number.isInteger(positions) || positions < 2 || positions > config.contextLength) {
+    throw new RangeError(
+      `contextLength: expected a whole number from 2 to ${config.contextLength} (the model's own), got ${positions}.`,
+    );
+  }
+  const tokens = Math.min(MAX_TOKENS, positions);
+  const limits = { tokens, outputs: Math.min(MAX_OUTPUTS, tokens), positions };
+  const dtypeOf = (name: string): Dtype => chooseDtype(name, entryOf(checkpoint, name).encoding, options.dtype);
+  const recorded = recordModel(config, limits, dtypeOf);
+  const machine = await backend.open(recorded.program);
+  try {
+    await uploadWeights(checkpoint, recorded, machine, options);
+  } catch (error) {
+    await machine.dispose();
+    throw error;
+  }
+  return { config, dtype: options.dtype ?? dtypeOf("model.layers.0.mlp.up_proj.weight"), recorded, machine };
+}
+
+function entryOf(checkpoint: Checkpoint, name: string): TensorEntry {
+  const entry = checkpoint.tensors.get(name);
+  if (!entry) throw new FormatError(`${checkpoint.name}: tensor ${name} is required and missing. Download it again.`);
+  return entry;
+}
+
+/** In `q4` the embedding and the head keep 8 bits: they are a model's most sensitive matrices, and few. */
+function chooseDtype(name: string, encoding: Encoding, wanted: Dtype | undefined): Dtype {
+  if (wanted) return wanted === "q4" && isVocabularyMatrix(name) ? "q8" : wanted;
+  switch (encoding) {
+    case "F32":
+      return "f32";
+    case "BF16":
+      return "bf16";
+    case "Q4_0":
+    case "Q4_1":
+      return "q4";
+    default:
+      return "q8";
+  }
+}
+
+function isVocabularyMatrix(name: string): boolean {
+  return name === "model.embed_tokens.weight" || name === "lm_head.weight";
+}
+
+async function uploadWeights(
+  checkpoint: Checkpoint,
+  recorded: RecordedModel,
+  machine: Machine,
+  { onProgress, signal }: LoadOptions,
+): Promise<void> {
+  const entries = [...recorded.weights].map(([name, tensor]) => ({ tensor, entry: entryOf(checkpoint, name) }));
+  const totalBytes = entries.reduce((sum, { entry }) => sum + entry.byteLength, 0);
+  let loadedBytes = 0;
+  for (const { tensor, entry } of entries) {
+    checkShape(checkpoint, entry, tensor, recorded);
+    for await (const piece of readPieces(entry, tensor.cols)) {
+      signal?.throwIfAborted();
+      loadedBytes += piece.bytes.length;
+      try {
+        await machine.upload(tensor, piece.start, piece.count, entry.encoding, piece.bytes);
+      } catch (error) {
+        if (!(error instanceof FormatError)) throw error;
+        throw new FormatError(`${entry.source.name}: tensor ${entry.name} (at byte ${entry.offset}): ${error.message}`);
+      }
+      onProgress?.({ loadedBytes, totalBytes });
+    }
+  }
+}
+
+function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor, recorded: RecordedModel): void {
+  const rows = maxRows(tensor, recorded.program.limits);
+  const expected = entry.shape.length === 1 ? [tensor.cols] : [rows, tensor.cols];
+  if (entry.shape.join() === expected.join() && (entry.shape.length === 2 || rows === 1)) return;
+  throw new FormatError(
+    `${checkpoint.name}: tensor ${entry.name} must be (${rows}, ${tensor.cols}), got (${entry.shape.join(", ")}). Is the config from another model?`,
+  );
+}
+
+type Piece = { readonly start: number; readonly count: number; readonly bytes: Uint8Array };
+
+/** Whole blocks of rows of at most a megabyte; a permuted tensor comes in one piece. */
+async function* readPieces(entry: TensorEntry, cols: number): AsyncGenerator<Piece> {
+  const bytesPerRow = rowBytes(entry.encoding, cols);
+  const rows = entry.byteLength / bytesPerRow;
+  if (entry.rotaryHeads !== undefined) {
+    const bytes = restoreRotaryRows(await readTensor(entry), bytesPerRow, rows, entry.rotaryHeads);
+    yield { start: 0, count: rows, bytes };
+    return;
+  }
+  const step = Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / ROW_BLOCK)) * ROW_BLOCK;
+  for (let start = 0; start < rows; start += step) {
+    const count = Math.min(step, rows - start);
+    const bytes = new Uint8Array(count * bytesPerRow);
+    await entry.source.read(entry.offset + start * bytesPerRow, bytes);
+    yield { start, count, bytes };
+  }
+}

@@ -1,0 +1,95 @@
+/** mobilellm in Node: index.ts and, besides, paths, threads and the Hub. */
+import { readFile, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { Worker } from "node:worker_threads";
+import type { WorkerPort } from "./backends/wasm/wasm.ts";
+import type { Checkpoint } from "./formats/checkpoint.ts";
+import { openGguf } from "./formats/gguf/gguf-llama.ts";
+import { openHfFolder } from "./formats/hf-folder.ts";
+import { fileSource, folderFiles, isFolder } from "./formats/node-files.ts";
+import { type ModelBytes, openBytes } from "./formats/open-bytes.ts";
+import type { Model } from "./inference/model.ts";
+import { checkModelOptions, type ModelOptions, openModel } from "./open-model.ts";
+import { createTokenizer } from "./tokenizer/create-tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+
+export * from "./public.ts";
+
+export type NodeModelOptions = Omit<ModelOptions, "tokenizer"> & {
+  /** For a checkpoint that has none: a tokenizer, or the path of a folder, a tokenizer.json or a tokenizer.model. */
+  readonly tokenizer?: Tokenizer | string | undefined;
+};
+
+/**
+ * Loads a model: a folder in Hugging Face's layout, a .gguf file, or bytes.
+ * @example const model = await loadModel("models/MobileLLM-125M", { dtype: "q8" });
+ * @throws {FormatError} for damaged files, {BackendError} when the model does not fit.
+ */
+export async function loadModel(source?: string | ModelBytes, options: NodeModelOptions = {}): Promise<Model> {
+  checkModelOptions(options as ModelOptions);
+  if (source === undefined) {
+    throw new TypeError("loadModel: this version has no bundled model. Pass a folder or a .gguf file.");
+  }
+  const tokenizer = typeof options.tokenizer === "string" ? await openTokenizer(options.tokenizer) : options.tokenizer;
+  const checkpoint = typeof source === "string" ? await openCheckpoint(source) : await openBytes(source);
+  allowRelaxedSimd();
+  try {
+    return await openModel(
+      checkpoint,
+      { ...options, tokenizer },
+      { spawn: spawnThread, canShare: true, cores: availableParallelism() },
+    );
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+/** Reads only headers: the config, and where each tensor lies. Close it when done. */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  if (await isFolder(path)) return openHfFolder(folderFiles(path));
+  const file = await fileSource(path);
+  try {
+    const checkpoint = await openGguf(file);
+    return { ...checkpoint, close: () => file.close() };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** A tokenizer from a folder, a tokenizer.json or a SentencePiece .model. */
+export async function openTokenizer(path: string): Promise<Tokenizer> {
+  const isDirectory = (await stat(path)).isDirectory();
+  const read = async (name: string): Promise<Uint8Array | undefined> =>
+    isDirectory ? readFile(join(path, name)).catch(() => undefined) : undefined;
+  const isJson = path.endsWith(".json");
+  const tokenizerJson = isJson ? await readFile(path) : await read("tokenizer.json");
+  const sentencePieceModel = isDirectory || isJson ? await read("tokenizer.model") : await readFile(path);
+  const configBytes = await read("tokenizer_config.json");
+  const tokenizer = createTokenizer({
+    kind: "files",
+    config: configBytes ? (JSON.parse(new TextDecoder().decode(configBytes)) as Record<string, unknown>) : {},
+    ...(tokenizerJson ? { tokenizerJson } : {}),
+    ...(sentencePieceModel ? { sentencePieceModel } : {}),
+  });
+  if (!tokenizer) throw new TypeError(`${path}: holds no tokenizer.json and no tokenizer.model. Pass another path.`);
+  return tokenizer;
+}
+
+/** Node 20 keeps relaxed SIMD behind a flag, which holds for modules compiled after it is set; later versions ignore it. */
+function allowRelaxedSimd(): void {
+  if (Number.parseInt(process.versions.node, 10) < 22) setFlagsFromString("--experimental-wasm-relaxed-simd");
+}
+
+function spawnThread(): WorkerPort {
+  const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url));
+  worker.unref();
+  return {
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    onMessage: (listener) => void worker.on("message", listener),
+    onError: (listener) => void worker.on("error", listener),
+    terminate: async () => void (await worker.terminate()),
+  };
+}

@@ -1,0 +1,57 @@
+/** What both entries share: options checked, a checkpoint loaded onto a device, the tokenizer beside it. */
+import type { Backend, Device } from "./backends/backend.ts";
+import { createReferenceBackend } from "./backends/reference.ts";
+import { createWasmBackend, type WasmOptions } from "./backends/wasm/wasm.ts";
+import { refuseUnknownKeys } from "./errors.ts";
+import type { Checkpoint } from "./formats/checkpoint.ts";
+import { createModel, type Model } from "./inference/model.ts";
+import { type LoadOptions, loadCheckpoint } from "./model/load.ts";
+import { dtypes } from "./tensor/dtype.ts";
+import { createTokenizer } from "./tokenizer/create-tokenizer.ts";
+import type { Tokenizer } from "./tokenizer/tokenizer.ts";
+
+export type ModelOptions = LoadOptions & {
+  /** Default: `wasm`. `reference` is plain TypeScript with f64 sums: slow, and what the numbers should be. */
+  readonly device?: Device | undefined;
+  /** Default: one for each core, at most 8; one where memory cannot be shared. */
+  readonly threads?: number | undefined;
+  /** For a checkpoint that has none. */
+  readonly tokenizer?: Tokenizer | undefined;
+};
+
+const modelOptionKeys = ["dtype", "device", "threads", "sharing", "contextLength", "onProgress", "signal", "tokenizer"];
+
+/** Most threads by default: decoding is bound by memory, which a few threads saturate. */
+const MAX_DEFAULT_THREADS = 8;
+
+export async function openModel(
+  checkpoint: Checkpoint,
+  options: ModelOptions,
+  edge: Pick<WasmOptions, "spawn" | "canShare"> & { readonly cores: number },
+): Promise<Model> {
+  const { dtype, device = "wasm", threads = Math.min(edge.cores, MAX_DEFAULT_THREADS) } = options;
+  if (dtype !== undefined && !dtypes.includes(dtype)) {
+    throw new TypeError(`dtype: expected one of ${dtypes.join(", ")}, got ${JSON.stringify(dtype)}.`);
+  }
+  if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
+    throw new RangeError(`threads: expected a whole number from 1 to 64, got ${String(threads)}.`);
+  }
+  const tokenizer = options.tokenizer ?? createTokenizer(checkpoint.tokenizer);
+  const loaded = await loadCheckpoint(checkpoint, chooseBackend(device, { ...edge, threads }), options);
+  return createModel(checkpoint.name, loaded, tokenizer);
+}
+
+function chooseBackend(device: Device, wasm: WasmOptions): Backend {
+  switch (device) {
+    case "wasm":
+      return createWasmBackend(wasm);
+    case "reference":
+      return createReferenceBackend();
+    default:
+      throw new TypeError(`device: expected "wasm" or "reference", got ${JSON.stringify(device satisfies never)}.`);
+  }
+}
+
+export function checkModelOptions(options: ModelOptions): void {
+  refuseUnknownKeys("loadModel", options, modelOptionKeys);
+}
