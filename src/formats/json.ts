@@ -45,6 +45,13 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 /** A value for a message, cut short. */
 export function describe(value: unknown): string {
+  // JSON.parse takes any depth, JSON.stringify recurses: a hostile file must not get a stack overflow out of a message.
+  if (Array.isArray(value) && value.some(isNested)) return `an array of ${value.length} values`;
+  if (isObject(value) && Object.values(value).some(isNested)) return "an object";
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}
+
+function isNested(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }

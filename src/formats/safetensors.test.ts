@@ -108,6 +108,16 @@ describe("readSafetensors", () => {
     );
   });
 
+  test("survives headers that are deep or long", async () => {
+    const deep = "[".repeat(200_000) + "]".repeat(200_000);
+    await expect(read(file(`{"a":${deep}}`, 0))).rejects.toBeInstanceOf(FormatError);
+    await expect(read(file(`{"a":{"dtype":${deep}}}`, 0))).rejects.toBeInstanceOf(FormatError);
+    await expect(read(file(`{"a":{"dtype":"F32","shape":${deep}}}`, 0))).rejects.toBeInstanceOf(FormatError);
+    const long = 'x\\"{'.repeat(1_000_000);
+    expect((await read(file(`{"__metadata__":{"a":"${long}","b" : "${long}"}}`, 0))).size).toBe(0);
+    await expect(read(file(`{"__metadata__":{"a\\"":"${long}","a\\"" : "1"}}`, 0))).rejects.toThrow("twice");
+  });
+
   test("survives truncation at every byte", async () => {
     for (let size = 0; size < fixture.length; size++) {
       await expect(read(fixture.subarray(0, size)), `${size} bytes`).rejects.toBeInstanceOf(FormatError);

@@ -105,22 +105,40 @@ function checkLayout(tensors: ReadonlyMap<string, TensorEntry>, dataStart: numbe
   }
 }
 
-/** JSON.parse keeps the last of equal keys and says nothing. `text` is valid JSON. */
+/**
+ * JSON.parse keeps the last of equal keys and says nothing. `text` is valid JSON. A regular expression would do, but it
+ * overflows its stack on a string of some megabytes.
+ */
 function firstDuplicateKey(text: string): string | undefined {
   const scopes: (Set<string> | undefined)[] = []; // keys seen in each open object; undefined for an array
-  const tokens = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}[\]]/gs;
-  for (const [token, colon] of text.matchAll(tokens)) {
-    if (token === "{") scopes.push(new Set());
-    else if (token === "[") scopes.push(undefined);
-    else if (token === "}" || token === "]") scopes.pop();
-    else if (colon !== undefined) {
-      const key = JSON.parse(token.slice(0, -colon.length)) as string;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (character === "{") scopes.push(new Set());
+    else if (character === "[") scopes.push(undefined);
+    else if (character === "}" || character === "]") scopes.pop();
+    else if (character === '"') {
+      const start = at;
+      at = stringEnd(text, start);
+      let next = at + 1;
+      while (" \t\r\n".includes(text[next] ?? "-")) next++;
+      if (text[next] !== ":") continue;
+      const key = JSON.parse(text.slice(start, at + 1)) as string;
       const seen = scopes.at(-1);
       if (seen?.has(key)) return key;
       seen?.add(key);
     }
   }
   return undefined;
+}
+
+/** The index of the quote that closes the string opened at `start`: one after an even number of backslashes. */
+function stringEnd(text: string, start: number): number {
+  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0;
+    while (text[end - 1 - backslashes] === "\\") backslashes++;
+    if (backslashes % 2 === 0) return end;
+  }
+  return text.length;
 }
 
 function isCount(value: unknown): value is number {
