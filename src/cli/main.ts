@@ -1,9 +1,14 @@
 #!/usr/bin/env node
 /**
- * The command line. Errors are one line on stderr: exit 1, or 2 for wrong usage; MOBILELLM_DEBUG=1 shows the stack.
+ * The command line. Errors are one line on stderr: exit 1, or 2 for wrong usage, 130 after Ctrl-C;
+ * MOBILELLM_DEBUG=1 shows the stack.
  */
 import { Command, CommanderError } from "commander";
+import { createChatCommand } from "./chat.ts";
 import { createDesignCommand } from "./design.ts";
+import { createGenerateCommand } from "./generate.ts";
+import { createInfoCommand } from "./info.ts";
+import { Interrupted } from "./interrupt.ts";
 import { UsageError } from "./usage.ts";
 
 // `mobilellm design | head -1` closes our output early: nobody is left to tell.
@@ -14,8 +19,10 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 
 const program = new Command("mobilellm")
   .description("Design and run sub-billion-parameter language models")
-  .addHelpText("after", "\nExample:\n  $ mobilellm design --preset 125M");
-program.addCommand(createDesignCommand());
+  .addHelpText("after", '\nExample:\n  $ mobilellm generate --model model.gguf "The moon is"');
+for (const create of [createGenerateCommand, createChatCommand, createInfoCommand, createDesignCommand]) {
+  program.addCommand(create());
+}
 for (const command of [program, ...program.commands]) {
   command.exitOverride().showSuggestionAfterError().allowExcessArguments(false);
   command.configureOutput({ outputError: () => {} });
@@ -30,6 +37,7 @@ try {
 function report(error: unknown): number {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
   if (error instanceof CommanderError && error.code === "commander.help") return 2; // bare: help was shown
+  if (error instanceof Interrupted) return 130;
   const text = error instanceof Error ? error.message : String(error);
   console.error(`mobilellm: ${text.replace(/^error: /, "").replaceAll(/\s*\n\s*/g, " ")}`);
   if (process.env["MOBILELLM_DEBUG"] === "1" && error instanceof Error) console.error(error.stack);
