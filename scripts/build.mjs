@@ -36,12 +36,16 @@ function newestSource() {
 /** @param {string[]} extra */
 function compileKernels(...extra) {
   const out = join(generated, "kernels.wasm");
+  const options =
+    "-O3 --noAssert --runtime stub --enable simd --enable threads --importMemory --sharedMemory " +
+    "--initialMemory 1 --maximumMemory 65536 --disableWarning 112"; // 112: v128 is never passed to JavaScript
   node(
     join(root, "node_modules/assemblyscript/bin/asc.js"),
     "src/backends/wasm/program.simd.ts",
-    ...["-O3", "--noAssert", "--runtime", "stub", "--enable", "simd", "--enable", "threads"],
-    ...["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"],
-    ...["--disableWarning", "112", "--outFile", out, ...extra],
+    ...options.split(" "),
+    "--outFile",
+    out,
+    ...extra,
   );
   const base64 = readFileSync(out).toString("base64");
   rmSync(out);
