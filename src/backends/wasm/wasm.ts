@@ -205,7 +205,6 @@ function createMachine({
     },
     async run({ tokens, position, outputs }, signal) {
       signal?.throwIfAborted();
-      await writeAt(header.tokens, bytesOf(Int32Array.of(tokens, position, outputs)));
       if (words) Atomics.store(words, header.cancel / 4, 0);
       const cancel = (): void => {
         if (words) Atomics.store(words, header.cancel / 4, 1);
@@ -213,7 +212,11 @@ function createMachine({
       signal?.addEventListener("abort", cancel);
       try {
         if (signal?.aborted) cancel();
-        await ask({ kind: "run" });
+        // Messages keep their order, so nothing is gained by waiting for the first.
+        await Promise.all([
+          writeAt(header.tokens, bytesOf(Int32Array.of(tokens, position, outputs))),
+          ask({ kind: "run" }),
+        ]);
       } finally {
         signal?.removeEventListener("abort", cancel);
       }
