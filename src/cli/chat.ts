@@ -31,7 +31,7 @@ const commands: Readonly<Record<string, string>> = {
   "/help": "this list",
   "/reset": "forget the conversation",
   "/save FILE": "write the conversation as JSON",
-  "/stats": "tokens and speed of the last answer",
+  "/stats": "tokens and speed of the last whole answer",
   "/exit": "leave, as Ctrl-D does; Ctrl-C stops an answer",
 };
 const commandNames = Object.keys(commands).map((command) => command.split(" ")[0]!);
@@ -74,6 +74,8 @@ async function converse(chat: Chat, signal: AbortSignal): Promise<void> {
   // In a terminal readline takes Ctrl-C itself; from outside it reaches `signal`.
   lines.on("SIGINT", () => {
     if (answering) return answering.abort();
+    lines.write(null, { ctrl: true, name: "e" });
+    lines.write(null, { ctrl: true, name: "u" }); // as a shell does: the line that was being typed is dropped
     notice("\nCtrl-D or /exit leaves.");
     lines.prompt();
   });
@@ -176,7 +178,7 @@ async function save(chat: Chat, path: string): Promise<void> {
 }
 
 function describeLast({ last, model }: Chat): string {
-  if (last === undefined) return "Nothing was answered yet.";
+  if (last === undefined) return "No answer has come to its end yet.";
   const { promptTokens, cachedTokens, completionTokens } = last.usage;
   const used = promptTokens + completionTokens;
   return [

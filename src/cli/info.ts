@@ -64,7 +64,8 @@ function toJson(checkpoint: Checkpoint, options: InfoOptions): object {
 
 function toText(checkpoint: Checkpoint, options: InfoOptions): string {
   const lines = countEncodings(checkpoint).map(
-    ({ encoding, tensors, bytes }) => `${encoding} in ${formatCount(tensors)} tensors, ${formatBytes(bytes)}`,
+    ({ encoding, tensors, bytes }) =>
+      `${encoding} in ${formatCount(tensors)} ${tensors === 1 ? "tensor" : "tensors"}, ${formatBytes(bytes)}`,
   );
   const text = [
     formatReport(checkpoint.name, fromHfConfig(checkpoint.config)),

@@ -52,7 +52,7 @@ export function addSamplingOptions(command: Command): Command {
 /** Loads the model, with a percentage on stderr while somebody watches. */
 export async function openModel(options: ModelOptions, signal: AbortSignal): Promise<Model> {
   const { model, dtype, device, threads, contextLength, sharing, tokenizer } = options;
-  const isWatched = process.stderr.isTTY;
+  const progress = process.stderr.isTTY ? createProgressLine() : undefined;
   try {
     return await loadModel(model, {
       dtype,
@@ -62,15 +62,28 @@ export async function openModel(options: ModelOptions, signal: AbortSignal): Pro
       sharing,
       tokenizer,
       signal,
-      ...(isWatched && {
-        onProgress: ({ loadedBytes, totalBytes }) => {
-          process.stderr.write(`\rLoading ${Math.floor((100 * loadedBytes) / totalBytes)} %`);
-        },
-      }),
+      onProgress: ({ loadedBytes, totalBytes }) => progress?.show(loadedBytes / totalBytes),
     });
   } finally {
-    if (isWatched) process.stderr.write("\r\u001B[K");
+    progress?.clear();
   }
+}
+
+/** Nothing for what is over in a moment. */
+function createProgressLine(): { show(fraction: number): void; clear(): void } {
+  const showsFrom = performance.now() + 300;
+  let shown = "";
+  return {
+    show: (fraction) => {
+      const text = `Loading ${Math.floor(100 * fraction)} %`;
+      if (text === shown || performance.now() < showsFrom) return;
+      shown = text;
+      process.stderr.write(`\r${text}`);
+    },
+    clear: () => {
+      if (shown !== "") process.stderr.write("\r\u001B[K");
+    },
+  };
 }
 
 /** The options that were given, without those that only the command line knows. */

@@ -1,0 +1,243 @@
+/** The built program as its users meet it: what it prints where, and how it ends. */
+import { spawn } from "node:child_process";
+import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { parseHfConfig } from "../src/formats/hf-config.ts";
+import { atomicFileSink } from "../src/formats/node-files.ts";
+import { requiredTensors } from "../src/formats/required-tensors.ts";
+import { writeSafetensors } from "../src/formats/safetensors.ts";
+import { createRandom } from "../src/random.ts";
+
+type Outcome = { readonly status: number | null; readonly out: string; readonly err: string };
+type Settings = { readonly input?: string; readonly interruptAfter?: RegExp };
+
+/** Runs the program to its end; `interruptAfter` sends Ctrl-C when the output so far matches. */
+function mobilellm(args: readonly string[], { input, interruptAfter }: Settings = {}): Promise<Outcome> {
+  const child = spawn(process.execPath, ["dist/cli/main.js", ...args], {
+    stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
+  });
+  let out = "";
+  let err = "";
+  let isInterrupted = false;
+  child.stdin?.end(input);
+  child.stderr?.on("data", (data: Buffer) => (err += data.toString()));
+  child.stdout?.on("data", (data: Buffer) => {
+    out += data.toString();
+    if (isInterrupted || !interruptAfter?.test(out)) return;
+    isInterrupted = true;
+    child.kill("SIGINT");
+  });
+  return new Promise((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (status) => resolve({ status, out, err }));
+  });
+}
+
+const config = {
+  model_type: "llama",
+  hidden_size: 32,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  intermediate_size: 64,
+  vocab_size: 420, // of the tokenizer in the fixtures
+  max_position_embeddings: 2048,
+  tie_word_embeddings: true,
+};
+const chatTemplate =
+  "{{ bos_token }}{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}";
+
+let folder: string; // random weights, no tokenizer
+let chatFolder: string; // the same weights, a tokenizer and a chat template
+const tokenizer = "test/fixtures/tokenizer/sp-fallback.model";
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "mobilellm-cli-"));
+  chatFolder = await mkdtemp(join(tmpdir(), "mobilellm-cli-"));
+  await writeFile(join(folder, "config.json"), JSON.stringify(config));
+  const random = createRandom(7);
+  const sink = await atomicFileSink(join(folder, "model.safetensors"));
+  await writeSafetensors(
+    sink,
+    [...requiredTensors(parseHfConfig(config, "config.json"))].map(([name, shape]) => {
+      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
+      return { name, shape, encoding: "F32", bytes: () => new Uint8Array(values.buffer) };
+    }),
+  );
+  await sink.commit();
+  for (const file of ["config.json", "model.safetensors"]) await copyFile(join(folder, file), join(chatFolder, file));
+  await copyFile(tokenizer, join(chatFolder, "tokenizer.model"));
+  await writeFile(
+    join(chatFolder, "tokenizer_config.json"),
+    JSON.stringify({ bos_token: "<s>", eos_token: "</s>", chat_template: chatTemplate }),
+  );
+});
+
+afterAll(async () => {
+  await rm(folder, { recursive: true, force: true });
+  await rm(chatFolder, { recursive: true, force: true });
+});
+
+describe("mobilellm", () => {
+  test.each([[[]], [["generate"]], [["chat"]], [["info"]], [["design"]]])(
+    "%j --help shows an example",
+    async (args) => {
+      const { status, out, err } = await mobilellm([...args, "--help"]);
+      expect({ status, err }).toEqual({ status: 0, err: "" });
+      expect(out).toMatch(/^Usage: mobilellm/);
+      expect(out).toContain("Example:\n  $ mobilellm");
+    },
+  );
+
+  test("a bare call shows the help and counts as wrong usage", async () => {
+    const { status, out, err } = await mobilellm([]);
+    expect({ status, out }).toEqual({ status: 2, out: "" });
+    expect(err).toMatch(/^Usage: mobilellm/);
+  });
+
+  test.each([
+    [["generat"], "unknown command 'generat' (Did you mean generate?)"],
+    [["generate", "--max-token", "3"], "unknown option '--max-token' (Did you mean --max-tokens?)"],
+    [["generate", "--temperature", "-1"], "'-1' is invalid. Expected a number of 0 or more."],
+    [["generate", "--top-p", ""], "'' is invalid. Expected a number above 0, up to 1."],
+    [["generate", "--tokens", "1,x"], "Expected token ids separated by commas, such as 1,403,407."],
+    [["generate", "--tokens", "1", "word"], "generate: a prompt and --tokens exclude each other."],
+    [["generate", "--sharing", "nonex2"], "Expected none, or immediate, repeat or reverse"],
+    [["generate", "--device", "abacus"], "'abacus' is invalid. Allowed choices are"],
+    [["info"], "info: a model is required: a folder or a .gguf file."],
+    [["design", "--layers", "3"], "design: a shape needs --layers and --dim."],
+  ])("wrong usage, %j, ends with 2 and one line", async (args, message) => {
+    const { status, out, err } = await mobilellm(args);
+    expect({ status, out }).toEqual({ status: 2, out: "" });
+    expect(err).toContain(message);
+    expect(err).toMatch(/^mobilellm: .*\n$/);
+  });
+
+  test.each([
+    [["info", "/nowhere"], "/nowhere: a file or folder was required, but there is nothing at this path."],
+    [["info", "package.json"], "package.json"],
+    [["generate", "--model", "test"], "test: config.json was required, but is missing."],
+  ])("unusable data, %j, end with 1 and one line", async (args, message) => {
+    const { status, out, err } = await mobilellm(args);
+    expect({ status, out }).toEqual({ status: 1, out: "" });
+    expect(err).toContain(message);
+    expect(err).toMatch(/^mobilellm: .*\n$/);
+  });
+});
+
+describe("mobilellm design", () => {
+  test("--json gives MobileLLM-125M's published parameter count", async () => {
+    const { status, out } = await mobilellm(["design", "--preset", "125M", "--json"]);
+    expect(status).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({ config: { layers: 30, dim: 576 }, parameters: { total: 124_635_456 } });
+  });
+});
+
+describe("mobilellm info", () => {
+  test("tells shape, encodings and tokenizer", async () => {
+    const { status, out, err } = await mobilellm(["info", chatFolder, "--tensors"]);
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+    expect(out).toMatch(/shape +2 layers × 32, hidden 64 \(swiglu\)/);
+    expect(out).toMatch(/file +safetensors: F32 in 20 tensors, /);
+    expect(out).toMatch(/tokenizer +tokenizer\.model, with a chat template/);
+    expect(out).toMatch(/model\.layers\.1\.mlp\.down_proj\.weight +32 × 64 +F32 +8\.2 kB/);
+  });
+
+  test("--json accounts for every parameter and byte", async () => {
+    const { status, out } = await mobilellm(["info", "--model", folder, "--json"]);
+    expect(status).toBe(0);
+    const info = JSON.parse(out) as {
+      parameters: { total: number };
+      encodings: { encoding: string; parameters: number; bytes: number }[];
+    };
+    const { total } = info.parameters;
+    expect(info).toMatchObject({ format: "safetensors", config: { dim: 32, heads: 2, kvHeads: 1 } });
+    expect(info.encodings).toMatchObject([{ encoding: "F32", parameters: total, bytes: 4 * total }]);
+  });
+});
+
+describe("mobilellm generate", () => {
+  const greedy = ["--temperature", "0", "--ignore-eos", "--max-tokens", "12"];
+
+  test("without a tokenizer token ids go in and come out", async () => {
+    const { status, out, err } = await mobilellm(["generate", "--model", folder, "--tokens", "1,5,9", ...greedy]);
+    expect(status).toBe(0);
+    expect(out).toMatch(/^\d+( \d+){11}\n$/);
+    expect(err).toMatch(/ · f32 · wasm .* · 3 prompt \+ 12 new tokens · [\d.]+ tokens\/s · first token after \d+ ms/);
+  });
+
+  test("a prompt without a tokenizer says what to pass", async () => {
+    const { status, err } = await mobilellm(["generate", "--model", folder, "hello"]);
+    expect(status).toBe(2);
+    expect(err).toContain("came without a tokenizer. Pass --tokenizer <path>, or token ids with --tokens.");
+  });
+
+  test("--json gives the tokens that the reference backend gives, and the text that is streamed", async () => {
+    const args = ["generate", "--model", folder, "--tokenizer", tokenizer, "one", "word", ...greedy];
+    const json = await mobilellm([...args, "--json"]);
+    const reference = await mobilellm([...args, "--json", "--device", "reference"]);
+    const streamed = await mobilellm(args);
+    const result = JSON.parse(json.out) as { text: string; tokens: number[] };
+    expect(result).toMatchObject({ dtype: "f32", prompt: "one word", finishReason: "length" });
+    expect(result.tokens).toEqual((JSON.parse(reference.out) as typeof result).tokens);
+    expect(streamed.out).toBe(`${result.text}\n`);
+    expect(json.err).toBe("");
+  });
+
+  test("the same seed gives the same text on one thread and on two", async () => {
+    const args = ["generate", "--model", chatFolder, "--seed", "3", "--max-tokens", "20", "Sing"];
+    const one = await mobilellm([...args, "--threads", "1"]);
+    const two = await mobilellm([...args, "--threads", "2"]);
+    expect(one.out.trim()).not.toBe("");
+    expect(two.out).toBe(one.out);
+  });
+
+  test("the prompt comes through a pipe, or is the usual one", async () => {
+    const args = ["generate", "--model", chatFolder, "--json", ...greedy];
+    const piped = await mobilellm(args, { input: "from a pipe\n" });
+    const empty = await mobilellm(args, { input: "" });
+    expect(JSON.parse(piped.out)).toMatchObject({ prompt: "from a pipe" });
+    expect(JSON.parse(empty.out)).toMatchObject({ prompt: "Once upon a time" });
+  });
+
+  test("--sharing applies blocks again, which changes the text", async () => {
+    const args = ["generate", "--model", folder, "--tokens", "1,5,9", ...greedy];
+    const plain = await mobilellm(args);
+    const shared = await mobilellm([...args, "--sharing", "immediatex2:first"]);
+    expect(shared.status).toBe(0);
+    expect(shared.out).not.toBe(plain.out);
+  });
+
+  test("Ctrl-C ends it with 130 and no complaint", async () => {
+    const args = ["generate", "--model", folder, "--tokens", "1", "--ignore-eos", "--max-tokens", "2000"];
+    const { status, out, err } = await mobilellm(args, { interruptAfter: /\d / });
+    expect({ status, err }).toEqual({ status: 130, err: "" });
+    expect(out).toMatch(/^\d+( \d+)*\n$/);
+  });
+});
+
+describe("mobilellm chat", () => {
+  test("answers piped lines one by one, and saves the conversation", async () => {
+    const file = join(chatFolder, "chat.json");
+    const input = `Hello\n/stats\n/rest\n\nAnd then?\n/save ${file}\n/exit\nnever read\n`;
+    const args = ["chat", "--model", chatFolder, "--system", "Be brief.", "--seed", "1", "--max-tokens", "8"];
+    const { status, err } = await mobilellm(args, { input });
+    expect(status).toBe(0);
+    expect(err).toContain("of 2,048 tokens of context");
+    expect(err).toContain("/rest is unknown. Did you mean /reset?");
+    const saved = JSON.parse(await readFile(file, "utf8")) as { messages: { role: string; content: string }[] };
+    expect(saved.messages.map(({ role }) => role)).toEqual(["system", "user", "assistant", "user", "assistant"]);
+    expect(saved.messages[3]).toEqual({ role: "user", content: "And then?" });
+  });
+
+  test("needs a chat template", async () => {
+    const { status, err } = await mobilellm(["chat", "--model", folder, "--tokenizer", tokenizer], {
+      input: "Hello\n",
+    });
+    expect(status).toBe(1);
+    expect(err).toMatch(/^mobilellm: chat: a chat template is required, .* has none\./);
+  });
+});
