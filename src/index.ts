@@ -19,7 +19,7 @@ export async function loadModel(source: ModelBytes, options: ModelOptions = {}):
   const checkpoint = await openBytes(source);
   return openModel(checkpoint, options, {
     spawn: spawnWebWorker,
-    canShare: Boolean(globalThis.crossOriginIsolated),
+    canShare: "crossOriginIsolated" in globalThis && crossOriginIsolated,
     cores: globalThis.navigator?.hardwareConcurrency ?? 1,
   });
 }

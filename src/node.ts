@@ -1,13 +1,14 @@
 /** mobilellm in Node: index.ts and, besides, paths, threads and the Hub. */
-import { readFile, stat } from "node:fs/promises";
+import { access, readFile, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { WorkerPort } from "./backends/wasm/wasm.ts";
-import type { Checkpoint } from "./formats/checkpoint.ts";
+import type { ByteSource, Checkpoint } from "./formats/checkpoint.ts";
 import { openGguf } from "./formats/gguf/gguf-llama.ts";
-import { openHfFolder } from "./formats/hf-folder.ts";
+import { type FileSet, openHfFolder } from "./formats/hf-folder.ts";
+import { type HubOptions, isHubId, openHubModel } from "./formats/hub.ts";
 import { fileSource, folderFiles, isFolder } from "./formats/node-files.ts";
 import { type ModelBytes, openBytes } from "./formats/open-bytes.ts";
 import type { Model } from "./inference/model.ts";
@@ -20,20 +21,26 @@ export * from "./public.ts";
 export type NodeModelOptions = Omit<ModelOptions, "tokenizer"> & {
   /** For a checkpoint that has none: a tokenizer, or the path of a folder, a tokenizer.json or a tokenizer.model. */
   readonly tokenizer?: Tokenizer | string | undefined;
+  /** How to reach the Hub: token, endpoint, cacheDir, offline. Default: Hugging Face's environment variables. */
+  readonly hub?: HubOptions | undefined;
 };
 
 /**
- * Loads a model: a folder in Hugging Face's layout, a .gguf file, or bytes.
+ * Loads a model: a folder in Hugging Face's layout, a .gguf file, a Hub id (`org/name[@revision]`, or
+ * `org/name/file.gguf` for one file), or bytes.
  * @example const model = await loadModel("models/MobileLLM-125M", { dtype: "q8" });
  * @throws {FormatError} for damaged files, {BackendError} when the model does not fit.
  */
 export async function loadModel(source?: string | ModelBytes, options: NodeModelOptions = {}): Promise<Model> {
-  checkModelOptions(options as ModelOptions);
+  checkModelOptions(options, ["hub"]);
   if (source === undefined) {
-    throw new TypeError("loadModel: this version has no bundled model. Pass a folder or a .gguf file.");
+    throw new TypeError("loadModel: this version has no bundled model. Pass a folder, a .gguf file or a Hub id.");
   }
   const tokenizer = typeof options.tokenizer === "string" ? await openTokenizer(options.tokenizer) : options.tokenizer;
-  const checkpoint = typeof source === "string" ? await openCheckpoint(source) : await openBytes(source);
+  const checkpoint =
+    typeof source === "string"
+      ? await openCheckpoint(source, { signal: options.signal, ...options.hub })
+      : await openBytes(source);
   allowRelaxedSimd();
   try {
     return await openModel(
@@ -46,15 +53,30 @@ export async function loadModel(source?: string | ModelBytes, options: NodeModel
   }
 }
 
-/** Reads only headers: the config, and where each tensor lies. Close it when done. */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+/** Reads only headers: the config, and where each tensor lies. What is on disk goes before the Hub. Close it when done. */
+export async function openCheckpoint(path: string, hub: HubOptions = {}): Promise<Checkpoint> {
+  const isOnDisk = await access(path).then(
+    () => true,
+    () => false,
+  );
+  if (!isOnDisk && isHubId(path)) return openFiles(await openHubModel(path, hub));
   if (await isFolder(path)) return openHfFolder(folderFiles(path));
   const file = await fileSource(path);
+  return openGgufFile(file, () => file.close());
+}
+
+/** What the Hub gave: a folder, or one GGUF file. */
+async function openFiles(files: FileSet): Promise<Checkpoint> {
+  const [only, ...rest] = await files.list();
+  if (only === undefined || rest.length > 0 || !only.endsWith(".gguf")) return openHfFolder(files);
+  return openGgufFile(await files.open(only), () => files.close());
+}
+
+async function openGgufFile(file: ByteSource, close: () => Promise<void>): Promise<Checkpoint> {
   try {
-    const checkpoint = await openGguf(file);
-    return { ...checkpoint, close: () => file.close() };
+    return { ...(await openGguf(file)), close };
   } catch (error) {
-    await file.close();
+    await close();
     throw error;
   }
 }

@@ -52,6 +52,7 @@ function chooseBackend(device: Device, wasm: WasmOptions): Backend {
   }
 }
 
-export function checkModelOptions(options: ModelOptions): void {
-  refuseUnknownKeys("loadModel", options, modelOptionKeys);
+/** @param own options that only the caller's entry knows. */
+export function checkModelOptions(options: object, own: readonly string[] = []): void {
+  refuseUnknownKeys("loadModel", options, [...modelOptionKeys, ...own]);
 }
