@@ -45,7 +45,7 @@ export function rotaryHeadsOf(hfName: string, config: HfConfig): number | undefi
 }
 
 /**
- * Opens a GGUF file of a Llama. Reads only the header.
+ * Opens a GGUF file of a Llama. Reads only the header. The source stays the caller's to close.
  * @throws {FormatError} for damaged files, other architectures, and whatever would make us compute something else.
  */
 export async function openGguf(source: ByteSource): Promise<Checkpoint> {

@@ -149,6 +149,17 @@ async function readString(cursor: Cursor, what: string, limit: number = MAX_STRI
   return decodeString(cursor, Number(length), what);
 }
 
+/** A string that lies whole in the window; else undefined, and the position stays. */
+function takeString(cursor: Cursor, what: string): string | undefined {
+  if (cursor.inWindow < 8) return undefined;
+  const at = cursor.view.byteLength - cursor.inWindow;
+  // Lengths whose upper half is set are left to readString, which refuses them.
+  const length = cursor.view.getUint32(at, true);
+  if (cursor.view.getUint32(at + 4, true) !== 0 || cursor.inWindow - 8 < length) return undefined;
+  cursor.take(8);
+  return decodeString(cursor, length, what);
+}
+
 function decodeString(cursor: Cursor, length: number, what: string): string {
   const at = cursor.position;
   const from = cursor.take(length);
@@ -201,7 +212,8 @@ async function readArray(cursor: Cursor, what: string, depth: number): Promise<G
   if (of === "string") {
     const value: string[] = [];
     cursor.mustRemain(length * 8, what);
-    for (let i = 0; i < length; i++) value.push(await readString(cursor, what));
+    // Vocabularies hold 100,000s of strings: a promise for each would double the time that opening takes.
+    for (let i = 0; i < length; i++) value.push(takeString(cursor, what) ?? (await readString(cursor, what)));
     return { type: "array", of, value };
   }
   if (of === "bool") {
@@ -304,6 +316,8 @@ function readAlignment(file: string, metadata: ReadonlyMap<string, GgufValue>): 
 /** A forward reader. `need` makes bytes available at the position, `take` passes over them. */
 type Cursor = {
   readonly position: number;
+  /** Bytes from the position to the window's end. */
+  readonly inWindow: number;
   /** The window. Its offsets are those that `take` returns. */
   readonly view: DataView<ArrayBuffer>;
   /** Returns a promise only if the window must move; await it before `take`. */
@@ -348,6 +362,9 @@ function createCursor(source: ByteSource): Cursor {
   return {
     get position() {
       return position;
+    },
+    get inWindow() {
+      return windowStart + view.byteLength - position;
     },
     get view() {
       return view;

@@ -135,11 +135,13 @@ export function preTokenizerName(preTokenizer: unknown): string {
   const kinds = steps.map((step) => (isObject(step) ? step["type"] : undefined));
   const first = isObject(steps[0]) ? steps[0] : {};
   const last = steps.at(-1);
+  // llama.cpp puts no space before the text of a byte-level BPE, so a tokenizer that does has no name there.
+  const isPlain = isObject(last) && last["add_prefix_space"] !== true;
   // ByteLevel splits by GPT-2's pattern unless told not to.
-  const splitsWords = isObject(last) && last["use_regex"] !== false;
+  const splitsWords = isPlain && last["use_regex"] !== false;
   if (kinds.join() === "ByteLevel" && splitsWords) return "gpt-2";
   if (kinds.join() === "Digits,ByteLevel" && first["individual_digits"] === true && splitsWords) return "smollm";
-  if (kinds.join() === "Split,ByteLevel" && !splitsWords) {
+  if (kinds.join() === "Split,ByteLevel" && isPlain && !splitsWords) {
     const pattern = isObject(first["pattern"]) ? first["pattern"]["Regex"] : undefined;
     if (pattern === LLAMA3) return "llama-bpe";
     if (pattern === QWEN2) return "qwen2";

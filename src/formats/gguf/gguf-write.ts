@@ -7,6 +7,7 @@ import { decodeBlocks } from "../../tensor/blocks.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
+import { elementCount, type ByteSink } from "../safetensors.ts";
 import { ggufTensorName, llamaMetadata, rotaryHeadsOf } from "./gguf-llama.ts";
 import { interleaveRotaryRows } from "./rotary-rows.ts";
 import {
@@ -21,9 +22,6 @@ import {
   type GgufType,
   type GgufValue,
 } from "./gguf-types.ts";
-
-/** Where the file goes, from its first byte to its last. */
-export type ByteSink = { write(bytes: Uint8Array): Promise<void> };
 
 /** A tensor to write, under Hugging Face's name and with its rows in Hugging Face's order. */
 export type GgufTensor = {
@@ -143,14 +141,15 @@ async function tensorBytes({ tensor, byteLength }: Place, config: HfConfig): Pro
   return heads === undefined ? bytes : interleaveRotaryRows(bytes, rowBytes(encoding, cols), rows, heads);
 }
 
-/** `general.file_type` says what most of the matrices' bytes are in. */
+/** `general.file_type` says what most of the matrices' elements are in. */
 function generalMetadata(places: readonly Place[]): Map<string, GgufValue> {
-  const bytesIn = new Map<Encoding, number>();
-  for (const { encoding, byteLength, tensor } of places) {
-    if (tensor.shape.length > 1) bytesIn.set(encoding, (bytesIn.get(encoding) ?? 0) + byteLength);
+  const elementsIn = new Map<Encoding, number>();
+  for (const { encoding, tensor } of places) {
+    if (tensor.shape.length === 1) continue;
+    elementsIn.set(encoding, (elementsIn.get(encoding) ?? 0) + elementCount(tensor.shape));
   }
-  const [main] = Array.from(bytesIn).sort((a, b) => b[1] - a[1]);
-  const isQuantized = [...bytesIn.keys()].some((encoding) => blockLayout[encoding].elements > 1);
+  const [main] = Array.from(elementsIn).sort((a, b) => b[1] - a[1]);
+  const isQuantized = [...elementsIn.keys()].some((encoding) => blockLayout[encoding].elements > 1);
   return new Map<string, GgufValue>([
     ["general.file_type", { type: "u32", value: fileTypes[main?.[0] ?? "F32"] }],
     ...(isQuantized ? [["general.quantization_version", { type: "u32", value: 2 }] as const] : []),
