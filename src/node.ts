@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { WorkerPort } from "./backends/wasm/wasm.ts";
+import { FormatError } from "./errors.ts";
 import type { ByteSource, Checkpoint } from "./formats/checkpoint.ts";
 import { openGguf } from "./formats/gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./formats/hf-folder.ts";
@@ -34,7 +35,9 @@ export type NodeModelOptions = Omit<ModelOptions, "tokenizer"> & {
 export async function loadModel(source?: string | ModelBytes, options: NodeModelOptions = {}): Promise<Model> {
   checkModelOptions(options, ["hub"]);
   if (source === undefined) {
-    throw new TypeError("loadModel: this version has no bundled model. Pass a folder, a .gguf file or a Hub id.");
+    throw new TypeError(
+      "loadModel: this version has no bundled model. Pass a folder, a .gguf file or a Hub id (on the command line: --model).",
+    );
   }
   const tokenizer = typeof options.tokenizer === "string" ? await openTokenizer(options.tokenizer) : options.tokenizer;
   const checkpoint =
@@ -83,7 +86,15 @@ async function openGgufFile(file: ByteSource, close: () => Promise<void>): Promi
 
 /** A tokenizer from a folder, a tokenizer.json or a SentencePiece .model. */
 export async function openTokenizer(path: string): Promise<Tokenizer> {
-  const isDirectory = (await stat(path)).isDirectory();
+  const isDirectory = await stat(path).then(
+    (found) => found.isDirectory(),
+    (cause: Error) => {
+      throw new FormatError(
+        `${path}: a folder, tokenizer.json or tokenizer.model was required, and it can't be read. Check the path.`,
+        { cause },
+      );
+    },
+  );
   const read = async (name: string): Promise<Uint8Array | undefined> =>
     isDirectory ? readFile(join(path, name)).catch(() => undefined) : undefined;
   const isJson = path.endsWith(".json");

@@ -12,6 +12,8 @@ import { packRows } from "../tensor/pack.ts";
 import { unpackRows } from "../tensor/unpack.ts";
 import type { Backend, Machine } from "./backend.ts";
 
+const MAX_BLOCKED_MS = 20;
+
 export function createReferenceBackend(): Backend {
   return { device: "reference", open: async (program) => createMachine(program) };
 }
@@ -97,7 +99,12 @@ function createMachine(program: Program): Machine {
     write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
     read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),
     async run(numbers, signal) {
+      let rested = performance.now();
       for (const operation of program.operations) {
+        if (performance.now() - rested > MAX_BLOCKED_MS) {
+          await new Promise((resume) => setTimeout(resume)); // timers, input and aborts get their turn
+          rested = performance.now();
+        }
         signal?.throwIfAborted();
         carryOut(operation, numbers);
       }

@@ -127,7 +127,9 @@ export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
     createDecoder(context = [], options = {}) {
       refuseUnknownKeys("createDecoder", options, ["skipSpecial"]);
       const decoder = createPlainDecoder(options.skipSpecial ?? false);
-      for (let i = 0; i < context.length; i++) decoder.push(context[i]!);
+      let start = 0; // special tokens that begin the context are no text: what follows them still begins one
+      while (start < context.length && specialTokens.has(context[start]!)) start++;
+      for (let i = start; i < context.length; i++) decoder.push(context[i]!);
       return { push: (token) => decoder.push(token), end: () => decoder.utf8.end() };
     },
     tokenToBytes: (token) => tokenToBytes(token).slice(),
