@@ -30,7 +30,7 @@ function decoded(encoding: Encoding, bytes: Uint8Array): Float32Array {
 
 function squaredError(a: Float32Array, b: Float32Array, from: number, to: number): number {
   let sum = 0;
-  for (let i = from; i < to; i++) sum += (a[i] - b[i]) ** 2;
+  for (let i = from; i < to; i++) sum += (a[i]! - b[i]!) ** 2;
   return sum;
 }
 
@@ -103,7 +103,7 @@ describe("encodeBlocks", () => {
     const values = Float32Array.from({ length: 96 }, () => random.normal());
     const once = decoded(encoding, encodeBlocks(encoding, values, 96));
     const twice = decoded(encoding, encodeBlocks(encoding, once, 96));
-    for (let i = 0; i < once.length; i++) expect(Math.abs(twice[i] - once[i])).toBeLessThan(0.002);
+    for (let i = 0; i < once.length; i++) expect(Math.abs(twice[i]! - once[i]!)).toBeLessThan(0.002);
   });
 
   test("refuses rows that don't hold whole blocks, and encodings it only reads", () => {
