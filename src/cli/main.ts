@@ -5,10 +5,12 @@
  */
 import { Command, CommanderError } from "commander";
 import { createChatCommand } from "./chat.ts";
+import { createConvertCommand } from "./convert.ts";
 import { createDesignCommand } from "./design.ts";
 import { createGenerateCommand } from "./generate.ts";
 import { createInfoCommand } from "./info.ts";
 import { Interrupted } from "./interrupt.ts";
+import { createQuantizeCommand } from "./quantize.ts";
 import { UsageError } from "./usage.ts";
 
 // `mobilellm design | head -1` closes our output early: nobody is left to tell.
@@ -20,7 +22,14 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 const program = new Command("mobilellm")
   .description("Design and run sub-billion-parameter language models")
   .addHelpText("after", '\nExample:\n  $ mobilellm generate --model model.gguf "The moon is"');
-for (const create of [createGenerateCommand, createChatCommand, createInfoCommand, createDesignCommand]) {
+for (const create of [
+  createGenerateCommand,
+  createChatCommand,
+  createInfoCommand,
+  createDesignCommand,
+  createConvertCommand,
+  createQuantizeCommand,
+]) {
   program.addCommand(create());
 }
 for (const command of [program, ...program.commands]) {

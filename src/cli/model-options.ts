@@ -49,10 +49,10 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed gives the same text", parseNumber("seed"));
 }
 
-/** Loads the model, with a percentage on stderr while somebody watches. */
+/** Loads the model, with its progress on stderr. */
 export async function openModel(options: ModelOptions, signal: AbortSignal): Promise<Model> {
   const { model, dtype, device, threads, contextLength, sharing, tokenizer } = options;
-  const progress = process.stderr.isTTY ? createProgressLine() : undefined;
+  const progress = createProgressLine("Loading");
   try {
     return await loadModel(model, {
       dtype,
@@ -62,26 +62,27 @@ export async function openModel(options: ModelOptions, signal: AbortSignal): Pro
       sharing,
       tokenizer,
       signal,
-      onProgress: ({ loadedBytes, totalBytes }) => progress?.show(loadedBytes / totalBytes),
+      onProgress: ({ loadedBytes, totalBytes }) => progress.show(loadedBytes / totalBytes),
     });
   } finally {
-    progress?.clear();
+    progress.clear();
   }
 }
 
-/** Nothing for what is over in a moment. */
-function createProgressLine(): { show(fraction: number): void; clear(): void } {
+/** A percentage on stderr while somebody watches; nothing for what is over in a moment. */
+export function createProgressLine(verb: string): { show(fraction: number): void; clear(): void } {
   const showsFrom = performance.now() + 300;
   let shown = "";
   return {
     show: (fraction) => {
-      const text = `Loading ${Math.floor(100 * fraction)} %`;
-      if (text === shown || performance.now() < showsFrom) return;
+      const text = `${verb} ${Math.floor(100 * fraction)} %`;
+      if (!process.stderr.isTTY || text === shown || performance.now() < showsFrom) return;
       shown = text;
       process.stderr.write(`\r${text}`);
     },
     clear: () => {
       if (shown !== "") process.stderr.write("\r\u001B[K");
+      shown = "";
     },
   };
 }

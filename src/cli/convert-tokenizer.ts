@@ -1,0 +1,111 @@
+/** The tokenizer of a converted model. */
+import {
+  type GgufTokenizerOptions,
+  keepTokenizerMetadata,
+  sentencePieceMetadata,
+  tokenizerJsonMetadata,
+} from "../formats/gguf/gguf-tokenizer.ts";
+import { type GgufMetadata, type GgufValue, plainMetadata } from "../formats/gguf/gguf-types.ts";
+import type { HfConfig } from "../formats/hf-config.ts";
+import { parseJsonObject } from "../formats/json.ts";
+import type { TokenizerFiles } from "../formats/checkpoint.ts";
+import { createTokenizer, FormatError, type Tokenizer } from "../node.ts";
+import { type Piece, readSentencePieceModel } from "../tokenizer/sentencepiece-model.ts";
+import { addedTokensOf } from "../tokenizer/tokenizer-config.ts";
+
+type FileTokenizer = Extract<TokenizerFiles, { kind: "files" }>;
+
+/** What GGUF can hold of it, and a sentence where that is not everything. */
+export type GgufTokenizer = { readonly metadata: GgufMetadata; readonly note?: string };
+
+/** Words, digits, spaces, an umlaut, CJK, an emoji: what pre-tokenizers and normalizers treat differently. */
+const PROBE = "Hello  world, it's 12345 — für\n\tdas 日本語 🙂 ﬁ…";
+
+/** Without a vocabulary where the files hold one that GGUF has no words for. */
+export function ggufTokenizer(files: TokenizerFiles, config: HfConfig): GgufTokenizer {
+  if (files.kind === "none") return { metadata: new Map() };
+  if (files.kind === "gguf") return { metadata: keepTokenizerMetadata(files.metadata) };
+  try {
+    const original = createTokenizer(files)!;
+    const metadata = translate(files, original, config);
+    const translated = createTokenizer({ kind: "gguf", metadata: plainMetadata(metadata) })!;
+    if (translated.encode(PROBE, { addBos: false }).join() === original.encode(PROBE, { addBos: false }).join()) {
+      return { metadata };
+    }
+    return { metadata, note: "GGUF can't say all that the tokenizer does: some texts become other tokens." };
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return {
+      metadata: new Map(),
+      note: `The tokenizer is left out, since GGUF can't express it; pass --tokenizer with the original. (${error.message})`,
+    };
+  }
+}
+
+/** A byte-level BPE comes from tokenizer.json, which counts first; any other from the SentencePiece model. */
+function translate(files: FileTokenizer, tokenizer: Tokenizer, config: HfConfig): GgufMetadata {
+  const [eos, eot, eom] = new Set([...tokenizer.eosTokens, ...config.eos_token_ids]);
+  const { bosToken = config.bos_token_id, chatTemplate } = tokenizer;
+  const options: GgufTokenizerOptions = {
+    vocabSize: config.vocab_size,
+    ...(bosToken !== undefined && { bosToken }),
+    ...(eos !== undefined && { eosToken: eos }),
+    ...(eot !== undefined && { eotToken: eot }),
+    addsBos: bosToken !== undefined && tokenizer.encode("a")[0] === bosToken,
+    ...(chatTemplate !== undefined && { chatTemplate }),
+  };
+  const metadata = new Map(translateVocabulary(files, options));
+  if (eom !== undefined) metadata.set("tokenizer.ggml.eom_token_id", { type: "u32", value: eom });
+  return metadata;
+}
+
+function translateVocabulary(files: FileTokenizer, options: GgufTokenizerOptions): Map<string, GgufValue> {
+  const { tokenizerJson, sentencePieceModel } = files;
+  if (tokenizerJson !== undefined) {
+    try {
+      return tokenizerJsonMetadata(parseJsonObject(tokenizerJson, "tokenizer.json"), options);
+    } catch (error) {
+      if (sentencePieceModel === undefined) throw error;
+    }
+  }
+  const model = readSentencePieceModel(sentencePieceModel!);
+  const pieces = addTokens(model.pieces, files, options.vocabSize);
+  const unknown = pieces.findIndex(({ type }) => type === "unknown");
+  const metadata = sentencePieceMetadata(pieces, {
+    ...options,
+    ...(unknown >= 0 && { unknownToken: unknown }),
+    addsSpacePrefix: model.normalizer.addDummyPrefix,
+  });
+  if (model.normalizer.removeExtraWhitespaces) {
+    metadata.set("tokenizer.ggml.remove_extra_whitespaces", { type: "bool", value: true });
+  }
+  return metadata;
+}
+
+/** tokenizer_config.json adds tokens to the model's pieces, and says again which of those are special. */
+function addTokens(pieces: readonly Piece[], files: FileTokenizer, vocabSize: number): readonly Piece[] {
+  const all = [...pieces];
+  const added = addedTokensOf(files.config).sort((a, b) => a.id - b.id);
+  for (const { id, content, isSpecial } of added) {
+    if (id >= vocabSize) {
+      throw new FormatError(`tokenizer_config.json: token ${content} must have an id below ${vocabSize}, got ${id}.`);
+    }
+    for (let gap = all.length; gap < id; gap++) all.push({ text: `[PAD${gap}]`, score: -10_000, type: "unused" });
+    const known = all[id];
+    if (known?.text === content && (known.type === "control" || known.type === "unknown")) continue;
+    all[id] = { text: content, score: -1000, type: isSpecial ? "control" : "user-defined" };
+  }
+  return all;
+}
+
+/** The files of a folder in Hugging Face's layout, by name; none for a tokenizer that only GGUF's metadata hold. */
+export function tokenizerFiles(files: TokenizerFiles): ReadonlyMap<string, Uint8Array> {
+  const result = new Map<string, Uint8Array>();
+  if (files.kind !== "files") return result;
+  if (files.tokenizerJson) result.set("tokenizer.json", files.tokenizerJson);
+  if (files.sentencePieceModel) result.set("tokenizer.model", files.sentencePieceModel);
+  if (Object.keys(files.config).length > 0) {
+    result.set("tokenizer_config.json", new TextEncoder().encode(`${JSON.stringify(files.config, null, 2)}\n`));
+  }
+  return result;
+}

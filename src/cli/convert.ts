@@ -1,0 +1,67 @@
+/** `mobilellm convert`: a model in another file format or another encoding. */
+import { Command, Option } from "commander";
+import { openCheckpoint, type Sharing } from "../node.ts";
+import { type ConvertPlan, planConversion, type TargetDtype, targetDtypes } from "../quantization/convert.ts";
+import { checkOutput, isGgufPath, writeGgufFile, writeHfFolder } from "./convert-output.ts";
+import { untilInterrupted } from "./interrupt.ts";
+import { createProgressLine, parseSharing } from "./model-options.ts";
+import { UsageError } from "./usage.ts";
+
+type ConvertOptions = { dtype?: TargetDtype; sharing?: Sharing; force?: boolean };
+
+export function createConvertCommand(): Command {
+  return new Command("convert")
+    .description("a model in another format: a folder with safetensors, or a .gguf file")
+    .argument("<model>", "a folder with config.json and weights, or a .gguf file")
+    .argument("<out>", "a name that ends in .gguf, or a folder")
+    .addOption(
+      new Option("--dtype <name>", "weights in the file (default: as they are, else f32); q8, q4: .gguf only").choices(
+        targetDtypes,
+      ),
+    )
+    .option("--sharing <schedule>", "kind[xN], such as immediatex2: written out as plain blocks", parseSharing)
+    .option("--force", "overwrite")
+    .addHelpText("after", "\nExample:\n  $ mobilellm convert models/MobileLLM-125M model.gguf --dtype q8")
+    .action((model: string, out: string, options: ConvertOptions) =>
+      untilInterrupted((signal) => runConvert(model, out, options, signal)),
+    );
+}
+
+async function runConvert(model: string, out: string, options: ConvertOptions, signal: AbortSignal): Promise<void> {
+  const { dtype, sharing, force = false } = options;
+  if (!isGgufPath(out) && (dtype === "q8" || dtype === "q4")) {
+    throw new UsageError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
+  }
+  await checkOutput("convert", model, out, force);
+  const checkpoint = await openCheckpoint(model, { signal });
+  const progress = createProgressLine("Converting");
+  const output = { signal, onProgress: (fraction: number) => progress.show(fraction) };
+  try {
+    let plan: ConvertPlan;
+    let notes: string[];
+    if (isGgufPath(out)) {
+      plan = planConversion(checkpoint, { format: "gguf", dtype, sharing });
+      notes = await writeGgufFile(checkpoint, plan, out, output);
+    } else {
+      const folder = planConversion(checkpoint, { format: "hf", dtype, sharing });
+      plan = folder;
+      notes = await writeHfFolder(checkpoint, folder, out, output);
+    }
+    progress.clear();
+    for (const note of [...plan.notes, ...notes]) console.error(note);
+    console.log(`${out}: ${countEncodings(plan)}`);
+  } finally {
+    progress.clear();
+    await checkpoint.close();
+  }
+}
+
+/** `Q8_0 in 211 tensors, F32 in 61`. */
+function countEncodings({ tensors }: ConvertPlan): string {
+  const counts = new Map<string, number>();
+  for (const { encoding } of tensors) counts.set(encoding, (counts.get(encoding) ?? 0) + 1);
+  return Array.from(
+    counts,
+    ([encoding, count]) => `${encoding} in ${count} ${count === 1 ? "tensor" : "tensors"}`,
+  ).join(", ");
+}

@@ -1,0 +1,189 @@
+/**
+ * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
+ * tensor's turn comes, and then that one only.
+ */
+import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
+import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
+import type { HfConfig } from "../formats/hf-config.ts";
+import { requiredTensors } from "../formats/required-tensors.ts";
+import { elementCount, type FloatEncoding } from "../formats/safetensors.ts";
+import { checkConfig, fromHfConfig, type Sharing } from "../model/config.ts";
+import { createSchedule } from "../model/schedule.ts";
+import { decodeBlocks, encodeBlocks } from "../tensor/blocks.ts";
+import { blockLayout, type Encoding, rowBytes } from "../tensor/encoding.ts";
+
+export const targetDtypes = ["f32", "f16", "bf16", "q8", "q4"] as const;
+export type TargetDtype = (typeof targetDtypes)[number];
+
+export type ConvertOptions<Format extends "gguf" | "hf"> = {
+  readonly format: Format;
+  /** Default: each tensor as the checkpoint has it, where `format` can hold that; else F32. */
+  readonly dtype?: TargetDtype | undefined;
+  /** Layer sharing. Default: the config's. */
+  readonly sharing?: Sharing | undefined;
+};
+
+/** A tensor to write, in Hugging Face's row order. */
+export type PlannedTensor<To extends Encoding = Encoding> = {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly encoding: To;
+  readonly source: TensorEntry;
+};
+
+export type ConvertPlan<To extends Encoding = Encoding> = {
+  /** What the written model says of itself; never layer-shared. */
+  readonly config: HfConfig;
+  /** In the order of the forward pass. */
+  readonly tensors: readonly PlannedTensor<To>[];
+  /** What the user should know: a sentence each. */
+  readonly notes: readonly string[];
+};
+
+/**
+ * Decides on every tensor. A layer-shared model becomes one whose blocks are each applied once.
+ * @throws {RangeError} if the target can't express the model or the dtype.
+ */
+export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"hf">): ConvertPlan<FloatEncoding>;
+export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"gguf">): ConvertPlan;
+export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"gguf" | "hf">): ConvertPlan {
+  const { format, dtype } = options;
+  const { config, blocks } = unshare(checkpoint.config, options.sharing);
+  if (format === "gguf" && config.hidden_act !== "silu") {
+    throw new RangeError(
+      `convert: a GGUF llama's feed-forward is SwiGLU (silu), got ${config.hidden_act}. Convert to a folder instead.`,
+    );
+  }
+  if (format === "hf" && (dtype === "q8" || dtype === "q4")) {
+    throw new RangeError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
+  }
+  const tensors = Array.from(requiredTensors(config), ([name, shape]): PlannedTensor => {
+    const source = checkpoint.tensors.get(sourceName(name, blocks));
+    if (source === undefined) throw new RangeError(`convert: ${checkpoint.name} has no tensor for ${name}.`);
+    const encoding = format === "gguf" ? ggufEncoding(name, shape, source, dtype) : hfEncoding(source, dtype);
+    return { name, shape, encoding, source };
+  });
+  return { config, tensors, notes: [...sharingNotes(checkpoint.config, config), ...widthNotes(tensors, dtype)] };
+}
+
+/** The blocks in the order of application, and the config of a model that has them all. */
+function unshare(
+  hf: HfConfig,
+  sharing: Sharing | undefined,
+): { readonly config: HfConfig; readonly blocks: readonly number[] } {
+  const own = fromHfConfig(hf);
+  const config = { ...own, sharing: sharing ?? own.sharing };
+  checkConfig(config);
+  const schedule = createSchedule(config);
+  if (schedule.some(({ writesCache }) => !writesCache)) {
+    throw new RangeError(
+      'convert: layer sharing must have cache "own" to be written as plain blocks, got "first": a block that reads another\'s keys and values is no Llama block.',
+    );
+  }
+  return {
+    config: { ...hf, num_hidden_layers: schedule.length, layer_sharing: false },
+    blocks: schedule.map(({ block }) => block),
+  };
+}
+
+function sourceName(name: string, blocks: readonly number[]): string {
+  return name.replace(/^model\.layers\.(\d+)\./, (_, layer: string) => `model.layers.${blocks[Number(layer)]!}.`);
+}
+
+/** Vectors (norm gains) are F32, as llama.cpp wants them. In `q4` the embedding and the head keep 8 bits, as in memory. */
+function ggufEncoding(
+  name: string,
+  shape: readonly number[],
+  source: TensorEntry,
+  dtype: TargetDtype | undefined,
+): Encoding {
+  if (shape.length === 1) return "F32";
+  const isVocabularyMatrix = name === "model.embed_tokens.weight" || name === "lm_head.weight";
+  switch (dtype) {
+    case undefined:
+      return source.encoding;
+    case "f32":
+      return "F32";
+    case "f16":
+      return "F16";
+    case "bf16":
+      return "BF16";
+    case "q8":
+      return wholeBlocks("Q8_0", shape);
+    case "q4":
+      return wholeBlocks(isVocabularyMatrix ? "Q8_0" : "Q4_1", shape);
+  }
+}
+
+function wholeBlocks(encoding: Encoding, shape: readonly number[]): Encoding {
+  return shape.at(-1)! % blockLayout[encoding].elements === 0 ? encoding : "F16";
+}
+
+function hfEncoding({ encoding }: TensorEntry, dtype: TargetDtype | undefined): FloatEncoding {
+  if (dtype === "f16") return "F16";
+  if (dtype === "bf16") return "BF16";
+  return dtype === undefined && (encoding === "F16" || encoding === "BF16") ? encoding : "F32";
+}
+
+function sharingNotes(before: HfConfig, after: HfConfig): string[] {
+  if (before.num_hidden_layers === after.num_hidden_layers) return [];
+  return [
+    `Layer sharing is written out: ${before.num_hidden_layers} shared blocks become ${after.num_hidden_layers} plain ones.`,
+  ];
+}
+
+function widthNotes(tensors: readonly PlannedTensor[], dtype: TargetDtype | undefined): string[] {
+  if (dtype !== "q8" && dtype !== "q4") return [];
+  const wide = tensors.filter(({ encoding }) => encoding === "F16");
+  if (wide.length === 0) return [];
+  const widths = [...new Set(wide.map(({ shape }) => shape.at(-1)!))].join(", ");
+  const what = wide.length === 1 ? "1 tensor is" : `${wide.length} tensors are`;
+  return [`${what} F16, since a row of ${dtype} holds whole blocks of 32: width ${widths}.`];
+}
+
+/** Values decoded at a time. */
+const PIECE_ELEMENTS = 1 << 18;
+
+/**
+ * Reads a tensor and encodes it; one that has the encoding already is copied bit for bit.
+ * @param measure gets the values before and after, piece by piece.
+ * @throws {RangeError} for values that the encoding can't hold.
+ */
+export async function convertTensor(
+  { name, shape, encoding, source }: PlannedTensor,
+  measure?: (before: Float32Array, after: Float32Array) => void,
+): Promise<Uint8Array> {
+  const cols = shape.at(-1)!;
+  const rows = elementCount(shape) / cols;
+  const stored = await readRows(source, cols, rows);
+  if (source.encoding === encoding && measure === undefined) return stored;
+
+  const from = rowBytes(source.encoding, cols);
+  const to = rowBytes(encoding, cols);
+  const written = source.encoding === encoding ? stored : new Uint8Array(rows * to);
+  const step = Math.max(1, Math.floor(PIECE_ELEMENTS / cols));
+  for (let start = 0; start < rows; start += step) {
+    const end = Math.min(rows, start + step);
+    const before = new Float32Array((end - start) * cols);
+    decodeBlocks(source.encoding, stored.subarray(start * from, end * from), before);
+    if (written !== stored) {
+      try {
+        written.set(encodeBlocks(encoding, before, cols), start * to);
+      } catch (cause) {
+        throw new RangeError(`convert: tensor ${name}: ${(cause as Error).message}`, { cause });
+      }
+    }
+    if (measure === undefined) continue;
+    const after = new Float32Array(before.length);
+    decodeBlocks(encoding, written.subarray(start * to, end * to), after);
+    measure(before, after);
+  }
+  return written;
+}
+
+/** In Hugging Face's order. */
+async function readRows(source: TensorEntry, cols: number, rows: number): Promise<Uint8Array> {
+  const bytes = await readTensor(source);
+  if (source.rotaryHeads === undefined) return bytes;
+  return restoreRotaryRows(bytes, rowBytes(source.encoding, cols), rows, source.rotaryHeads);
+}
