@@ -151,6 +151,36 @@ describe("convert", () => {
     expect(await logitsOf(join(folder, "unpacked"))).toEqual(await logitsOf(q8));
   });
 
+  test.each([
+    ["a byte-level tokenizer.json", "byte-level-digits.json", "tokenizer.json"],
+    ["a tokenizer.model and more rows than pieces", "sp-fallback.model", "tokenizer.model"],
+  ])("%s becomes a GGUF vocabulary", async (name, fixture, file) => {
+    const path = await createSmallModel(fixture, { model_type: "llama", vocab_size: 640 });
+    await copyFile(`test/fixtures/tokenizer/${fixture}`, join(path, file));
+    const added = { 620: { content: "<|turn|>", special: true } };
+    await writeFile(join(path, "tokenizer_config.json"), JSON.stringify({ added_tokens_decoder: added }));
+    const { err } = await run("convert", path, join(folder, `${fixture}.gguf`));
+    expect(err).toBe("");
+    const original = await loadModel(path, { device: "reference" });
+    const { tokenizer } = await loadModel(join(folder, `${fixture}.gguf`), { device: "reference" });
+    for (const text of [
+      "Once upon a time, 123 für 日本 🙂",
+      " [PAD500] [PAD610]",
+      ...(name.includes("model") ? ["a<|turn|>b"] : []),
+    ]) {
+      expect(tokenizer?.encode(text)).toEqual(original.tokenizer?.encode(text));
+    }
+  });
+
+  test("a tokenizer that GGUF can't express is left out, and that is said", async () => {
+    const path = await createSmallModel("metaspace", { model_type: "llama" });
+    await copyFile("test/fixtures/tokenizer/metaspace.json", join(path, "tokenizer.json"));
+    const { err } = await run("convert", path, join(folder, "metaspace.gguf"));
+    expect(err).toContain("The tokenizer is left out, since GGUF can't express it");
+    const model = await loadModel(join(folder, "metaspace.gguf"), { device: "reference" });
+    expect(model.tokenizer).toBeUndefined();
+  });
+
   test("stays F16 where rows hold no whole blocks, and says so", async () => {
     const out = join(folder, "narrow.gguf");
     const { err } = await run("convert", join(models, "layer-sharing"), out, "--dtype", "q4");

@@ -64,8 +64,13 @@ function translateVocabulary(files: FileTokenizer, options: GgufTokenizerOptions
   if (tokenizerJson !== undefined) {
     try {
       return tokenizerJsonMetadata(parseJsonObject(tokenizerJson, "tokenizer.json"), options);
-    } catch (error) {
-      if (sentencePieceModel === undefined) throw error;
+    } catch (cause) {
+      if (sentencePieceModel === undefined) {
+        throw new FormatError(
+          "tokenizer.json: not one of the byte-level BPEs that llama.cpp knows, and there is no tokenizer.model.",
+          { cause },
+        );
+      }
     }
   }
   const model = readSentencePieceModel(sentencePieceModel!);
@@ -82,19 +87,26 @@ function translateVocabulary(files: FileTokenizer, options: GgufTokenizerOptions
   return metadata;
 }
 
-/** tokenizer_config.json adds tokens to the model's pieces, and says again which of those are special. */
+/**
+ * tokenizer_config.json adds tokens to the model's pieces, and says again which of those are special. Ids without a token
+ * get a text that no merges lead to, so that it never comes out of encoding.
+ */
 function addTokens(pieces: readonly Piece[], files: FileTokenizer, vocabSize: number): readonly Piece[] {
   const all = [...pieces];
+  const pad = (end: number): void => {
+    for (let id = all.length; id < end; id++) all.push({ text: `[PAD${id}]`, score: -10_000, type: "normal" });
+  };
   const added = addedTokensOf(files.config).sort((a, b) => a.id - b.id);
   for (const { id, content, isSpecial } of added) {
     if (id >= vocabSize) {
       throw new FormatError(`tokenizer_config.json: token ${content} must have an id below ${vocabSize}, got ${id}.`);
     }
-    for (let gap = all.length; gap < id; gap++) all.push({ text: `[PAD${gap}]`, score: -10_000, type: "unused" });
+    pad(id);
     const known = all[id];
     if (known?.text === content && (known.type === "control" || known.type === "unknown")) continue;
     all[id] = { text: content, score: -1000, type: isSpecial ? "control" : "user-defined" };
   }
+  pad(vocabSize);
   return all;
 }
 
