@@ -22,7 +22,14 @@ export function quantize(
       const target = values + <usize>g * 64;
       const count = min(32, K - g * 32);
       let largest: f32 = 0;
-      for (let i = 0; i < count; i++) largest = max<f32>(largest, abs<f32>(load<f32>(source + ((<usize>i) << 2))));
+      let i = 0;
+      if (count == 32) {
+        let lanes = f32x4.splat(0);
+        for (; i < 32; i += 4) lanes = f32x4.max(lanes, f32x4.abs(v128.load(source + ((<usize>i) << 2))));
+        lanes = f32x4.max(lanes, i8x16.shuffle(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+        largest = max<f32>(f32x4.extract_lane(lanes, 0), f32x4.extract_lane(lanes, 1));
+      }
+      for (; i < count; i++) largest = max<f32>(largest, abs<f32>(load<f32>(source + ((<usize>i) << 2))));
       const scale: f32 = largest / <f32>32767;
       const inverse: f32 = largest > 0 ? <f32>32767 / largest : 0;
       let sum: i32 = 0;
