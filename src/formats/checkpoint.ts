@@ -2,6 +2,7 @@
  * What every file format is read into: a config in Hugging Face's words and tensors under Hugging Face's names, each
  * a byte range of some source. Nothing here holds weights in memory.
  */
+import { FormatError } from "../errors.ts";
 import type { Encoding } from "../tensor/encoding.ts";
 import type { HfConfig } from "./hf-config.ts";
 
@@ -65,17 +66,19 @@ export async function readTensor(entry: TensorEntry): Promise<Uint8Array> {
 
 /** A source over bytes in memory. */
 export function bytesSource(name: string, bytes: Uint8Array | Blob): ByteSource {
-  if (bytes instanceof Uint8Array) {
-    return {
-      name,
-      size: bytes.length,
-      read: async (offset, into) => into.set(bytes.subarray(offset, offset + into.length)),
-    };
-  }
+  const size = bytes instanceof Uint8Array ? bytes.length : bytes.size;
   return {
     name,
-    size: bytes.size,
-    read: async (offset, into) =>
-      into.set(new Uint8Array(await bytes.slice(offset, offset + into.length).arrayBuffer())),
+    size,
+    async read(offset, into) {
+      const end = offset + into.length;
+      if (end > size) throw new FormatError(`${name}: ends at byte ${size}, ${end} were required. Download it again.`);
+      const part = bytes instanceof Uint8Array ? bytes.subarray(offset, end) : await readBlob(bytes, offset, end);
+      into.set(part);
+    },
   };
+}
+
+async function readBlob(blob: Blob, start: number, end: number): Promise<Uint8Array> {
+  return new Uint8Array(await blob.slice(start, end).arrayBuffer());
 }
