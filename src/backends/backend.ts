@@ -31,13 +31,21 @@ export interface Machine {
   /** A copy of raw bytes of a cache or an output. */
   read(tensor: Tensor, offset: number, length: number): Promise<Uint8Array>;
   /**
-   * Replays the program. On abort it rejects with the signal's reason as soon as the operation in work is done (where
+   * Writes `inputs`, replays the program and resolves to the bytes of `output`: one round trip to a worker. On abort it rejects with the signal's reason as soon as the operation in work is done (where
    * memory is shared) or after the replay (where it is not); outputs and cache rows from `position` on are then undefined.
    */
-  run(numbers: RunNumbers, signal?: AbortSignal): Promise<void>;
+  run(numbers: RunNumbers, options?: RunOptions): Promise<Uint8Array>;
   /** Frees threads and memory. */
   dispose(): Promise<void>;
 }
+
+export type RunOptions = {
+  /** Written from their first byte on. */
+  readonly inputs?: readonly { readonly tensor: Tensor; readonly bytes: Uint8Array }[];
+  /** The first `length` bytes to give back. Default: none. */
+  readonly output?: { readonly tensor: Tensor; readonly length: number };
+  readonly signal?: AbortSignal | undefined;
+};
 
 /** Bytes by class, known before they are taken. */
 export type MemoryReport = MemoryClasses & {

@@ -98,7 +98,8 @@ function createMachine(program: Program): Machine {
     },
     write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
     read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),
-    async run(numbers, signal) {
+    async run(numbers, { inputs = [], output, signal } = {}) {
+      for (const { tensor, bytes } of inputs) rawBytes(tensor).set(bytes);
       let rested = performance.now();
       for (const operation of program.operations) {
         if (performance.now() - rested > MAX_BLOCKED_MS) {
@@ -108,6 +109,7 @@ function createMachine(program: Program): Machine {
         signal?.throwIfAborted();
         carryOut(operation, numbers);
       }
+      return output ? rawBytes(output.tensor).slice(0, output.length) : new Uint8Array(0);
     },
     dispose: async () => memory.clear(),
   };

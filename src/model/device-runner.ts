@@ -21,12 +21,14 @@ export function createDeviceRunner({ config, recorded, machine }: LoadedModel): 
     async forward(tokens, position, outputs, signal) {
       signal?.throwIfAborted();
       const ids = Int32Array.from(tokens);
-      // A machine carries calls out in order: all three are on their way before the first is done.
-      const [, , bytes] = await Promise.all([
-        machine.write(recorded.tokens, 0, new Uint8Array(ids.buffer)),
-        machine.run({ tokens: ids.length, position, outputs }, signal),
-        machine.read(recorded.logits, 0, outputs * config.vocabSize * 4),
-      ]);
+      const bytes = await machine.run(
+        { tokens: ids.length, position, outputs },
+        {
+          inputs: [{ tensor: recorded.tokens, bytes: new Uint8Array(ids.buffer) }],
+          output: { tensor: recorded.logits, length: outputs * config.vocabSize * 4 },
+          signal,
+        },
+      );
       return new Float32Array(bytes.buffer, bytes.byteOffset, outputs * config.vocabSize);
     },
     async readCache(length) {

@@ -32,19 +32,21 @@ export type Request =
     }
   | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "read"; readonly address: number; readonly length: number }
-  | { readonly kind: "run" }
+  | {
+      readonly kind: "run";
+      readonly writes: readonly { readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }[];
+      readonly read: { readonly address: number; readonly length: number };
+    }
   | { readonly kind: "quit" };
 
 export type Reply = {
   readonly id: number;
   readonly error?: { readonly name: string; readonly message: string };
-  /** Of a read. */
+  /** Of a read or a run. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
-  /** Of a run. */
-  readonly isStopped?: boolean;
 };
 
-type Kernels = { readonly run: () => number; readonly follow: (thread: number, seen: number) => void };
+type Kernels = { readonly run: () => void; readonly follow: (thread: number, seen: number) => void };
 
 export type Host = { readonly answer: (id: number, request: Request) => Reply };
 
@@ -86,8 +88,12 @@ function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<
       return {};
     case "read":
       return { bytes: memory.slice(request.address, request.address + request.length) as Uint8Array<ArrayBuffer> };
-    case "run":
-      return { isStopped: kernels.run() !== 0 };
+    case "run": {
+      for (const { address, bytes } of request.writes) memory.set(bytes, address);
+      kernels.run();
+      const { address, length } = request.read;
+      return { bytes: memory.slice(address, address + length) as Uint8Array<ArrayBuffer> };
+    }
     case "quit":
       return {};
   }

@@ -31,13 +31,12 @@ const SCRATCH_BYTES: usize = 52;
 /** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
 const SPINS: i32 = 4000;
 
-/** Thread 0: wakes the others and runs the program once. Gives 1 when it was cancelled. */
-export function run(): i32 {
+/** Thread 0: wakes the others and runs the program once. */
+export function run(): void {
   store<i32>(STOPPED, 0);
   atomic.add<i32>(RUN, 1);
   atomic.notify(RUN, -1);
   walk(0);
-  return load<i32>(STOPPED);
 }
 
 /** Threads 1 and up: run whenever thread 0 does, until told to quit. `seen` is the count of runs at the start. */

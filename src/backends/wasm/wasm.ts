@@ -203,7 +203,7 @@ function createMachine({
       const reply = await ask({ kind: "read", address: addressOf(tensor) + offset, length });
       return reply.bytes!;
     },
-    async run({ tokens, position, outputs }, signal) {
+    async run({ tokens, position, outputs }, { inputs = [], output, signal } = {}) {
       signal?.throwIfAborted();
       if (words) Atomics.store(words, header.cancel / 4, 0);
       const cancel = (): void => {
@@ -211,16 +211,20 @@ function createMachine({
       };
       signal?.addEventListener("abort", cancel);
       try {
-        if (signal?.aborted) cancel();
-        // Messages keep their order, so nothing is gained by waiting for the first.
-        await Promise.all([
-          writeAt(header.tokens, bytesOf(Int32Array.of(tokens, position, outputs))),
-          ask({ kind: "run" }),
-        ]);
+        const numbers = Int32Array.of(tokens, position, outputs);
+        const reply = await ask({
+          kind: "run",
+          writes: [
+            { address: header.tokens, bytes: new Uint8Array(bytesOf(numbers)) },
+            ...inputs.map(({ tensor, bytes }) => ({ address: addressOf(tensor), bytes: new Uint8Array(bytes) })),
+          ],
+          read: output ? { address: addressOf(output.tensor), length: output.length } : { address: 0, length: 0 },
+        });
+        signal?.throwIfAborted();
+        return reply.bytes!;
       } finally {
         signal?.removeEventListener("abort", cancel);
       }
-      signal?.throwIfAborted();
     },
     async dispose() {
       fail(new BackendError("wasm: the model has been disposed of. Load it again."));
