@@ -1,0 +1,47 @@
+import { expect, it } from "vitest";
+import { planMemory } from "./memory-plan.ts";
+import { createRecorder, readsOf, tensorBytes } from "./program.ts";
+
+const limits = { tokens: 5, outputs: 2, positions: 9 };
+
+function recordBlock() {
+  const r = createRecorder(limits);
+  const gain = r.weight("gain", 1, 48, "f32");
+  let x = r.embed(r.tokens("ids"), r.weight("table", 20, 48, "q8"));
+  for (let layer = 0; layer < 3; layer++) {
+    const normed = r.rmsnorm(x, gain, 1e-5);
+    const up = r.linear(normed, r.weight(`up.${layer}`, 64, 48, "q4"));
+    x = r.add(x, r.linear(r.relu(up), r.weight(`down.${layer}`, 48, 64, "f32")));
+  }
+  return r.finish(r.tail(x)).program;
+}
+
+it("gives tensors that are alive together places that do not overlap", () => {
+  const program = recordBlock();
+  const plan = planMemory(program, 128);
+  const lastRead = new Map(program.operations.flatMap((o, i) => readsOf(o).map((tensor) => [tensor, i] as const)));
+  program.operations.forEach(({ out }, index) => {
+    const start = plan.address.get(out)!;
+    const end = start + tensorBytes(out, limits);
+    for (const [other, at] of plan.address) {
+      const isAlive = other.kind !== "activation" || (lastRead.get(other) ?? -1) >= index;
+      const isMadeLater = program.operations.findIndex((o) => o.out === other) > index;
+      if (other === out || !isAlive || isMadeLater) continue;
+      expect(start >= at + tensorBytes(other, limits) || end <= at, `${out.name} over ${other.name}`).toBe(true);
+    }
+  });
+});
+
+it("lets activations share places", () => {
+  const program = recordBlock();
+  const { bytes } = planMemory(program, 128);
+  const apart = program.operations.reduce((sum, { out }) => sum + tensorBytes(out, limits), 0);
+  expect(bytes.activations).toBeLessThan(apart / 2);
+});
+
+it("counts every byte in a class, and starts where it is told", () => {
+  const program = recordBlock();
+  const { address, bytes, end } = planMemory(program, 128);
+  expect(Math.min(...address.values())).toBe(128);
+  expect(end - 128).toBe(bytes.weights + bytes.constants + bytes.cache + bytes.activations);
+});
