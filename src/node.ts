@@ -117,7 +117,9 @@ function allowRelaxedSimd(): void {
 }
 
 function spawnThread(): WorkerPort {
-  const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url));
+  const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url), {
+    execArgv: [], // `node -e` and its like hand on options that a worker refuses
+  });
   worker.unref();
   return {
     post: (message, transfer) => worker.postMessage(message, transfer),
