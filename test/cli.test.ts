@@ -4,11 +4,7 @@ import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parseHfConfig } from "../src/formats/hf-config.ts";
-import { atomicFileSink } from "../src/formats/node-files.ts";
-import { requiredTensors } from "../src/formats/required-tensors.ts";
-import { writeSafetensors } from "../src/formats/safetensors.ts";
-import { createRandom } from "../src/random.ts";
+import { writeRandomCheckpoint } from "./random-checkpoint.ts";
 
 type Outcome = { readonly status: number | null; readonly out: string; readonly err: string };
 type Settings = { readonly input?: string; readonly interruptAfter?: RegExp };
@@ -57,17 +53,7 @@ const tokenizer = "test/fixtures/tokenizer/sp-fallback.model";
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "mobilellm-cli-"));
   chatFolder = await mkdtemp(join(tmpdir(), "mobilellm-cli-"));
-  await writeFile(join(folder, "config.json"), JSON.stringify(config));
-  const random = createRandom(7);
-  const sink = await atomicFileSink(join(folder, "model.safetensors"));
-  await writeSafetensors(
-    sink,
-    [...requiredTensors(parseHfConfig(config, "config.json"))].map(([name, shape]) => {
-      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
-      return { name, shape, encoding: "F32", bytes: () => new Uint8Array(values.buffer) };
-    }),
-  );
-  await sink.commit();
+  await writeRandomCheckpoint(folder, config);
   for (const file of ["config.json", "model.safetensors"]) await copyFile(join(folder, file), join(chatFolder, file));
   await copyFile(tokenizer, join(chatFolder, "tokenizer.model"));
   await writeFile(

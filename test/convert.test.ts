@@ -1,17 +1,13 @@
 /** `convert` and `quantize`: what they write loads again, and computes what the original computes. */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { createConvertCommand } from "../src/cli/convert.ts";
 import { createQuantizeCommand } from "../src/cli/quantize.ts";
-import { parseHfConfig } from "../src/formats/hf-config.ts";
-import { atomicFileSink } from "../src/formats/node-files.ts";
-import { requiredTensors } from "../src/formats/required-tensors.ts";
-import { writeSafetensors } from "../src/formats/safetensors.ts";
 import { loadModel, openCheckpoint, type Sharing } from "../src/node.ts";
 import type { ErrorReport } from "../src/quantization/error-report.ts";
-import { createRandom } from "../src/random.ts";
+import { writeRandomCheckpoint } from "./random-checkpoint.ts";
 
 const models = "test/fixtures/models";
 const prompt = [1, 5, 17, 3, 40, 2, 9];
@@ -40,18 +36,7 @@ async function createSmallModel(name: string, extra: object): Promise<string> {
     tie_word_embeddings: true,
     ...extra,
   };
-  await mkdir(path);
-  await writeFile(join(path, "config.json"), JSON.stringify(config));
-  const random = createRandom(7);
-  const sink = await atomicFileSink(join(path, "model.safetensors"));
-  await writeSafetensors(
-    sink,
-    [...requiredTensors(parseHfConfig(config, "config.json"))].map(([name, shape]) => {
-      const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
-      return { name, shape, encoding: "F32", bytes: () => new Uint8Array(values.buffer) };
-    }),
-  );
-  await sink.commit();
+  await writeRandomCheckpoint(path, config);
   return path;
 }
 

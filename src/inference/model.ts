@@ -1,10 +1,10 @@
 /** A loaded model as its user sees it (DESIGN, "Public face"). */
 import type { MemoryReport } from "../backends/backend.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { createDeviceRunner } from "../model/device-runner.ts";
 import type { LoadedModel } from "../model/load.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { createDeviceRunner } from "./device-runner.ts";
 import { generate, type GenerateOptions, type Generation } from "./generate.ts";
 import {
   logits,

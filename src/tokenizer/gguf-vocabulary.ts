@@ -4,20 +4,10 @@ import type { AddedToken } from "./added-tokens.ts";
 import { createBpeEncoder, inSequence, splitBy, type PreTokenizer } from "./bpe-tokenizer.ts";
 import { byteLevelBytes, GPT2_WORDS, LLAMA3_WORDS, QWEN2_WORDS, translatePattern } from "./byte-level.ts";
 import type { TokenizerParts } from "./parts.ts";
-import type { Piece, PieceType } from "./sentencepiece-model.ts";
+import { type Piece, PIECE_TYPES, type PieceType } from "./sentencepiece-model.ts";
 import { createSentencePieceParts, plainAddedToken } from "./sentencepiece-tokenizer.ts";
 
 const NAME = "GGUF vocabulary";
-/** llama.cpp's llama_token_type. */
-const TOKEN_TYPES: readonly (PieceType | undefined)[] = [
-  undefined,
-  "normal",
-  "unknown",
-  "control",
-  "user-defined",
-  "unused",
-  "byte",
-];
 
 type Metadata = ReadonlyMap<string, unknown>;
 
@@ -181,7 +171,7 @@ function isNumbers(value: unknown): value is ArrayLike<number> {
 function tokenTypes(metadata: Metadata, count: number): PieceType[] {
   if (!metadata.has("tokenizer.ggml.token_type")) return Array.from({ length: count }, () => "normal");
   return Array.from(numbers(metadata, "tokenizer.ggml.token_type", count), (number, id) => {
-    const type = TOKEN_TYPES[number];
+    const type = PIECE_TYPES[number];
     if (type === undefined) throw new FormatError(`${NAME}: token ${id} has the unknown type ${number}.`);
     return type;
   });

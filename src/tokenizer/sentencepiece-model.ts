@@ -20,7 +20,8 @@ export type SentencePieceModel = {
   };
 };
 
-const PIECE_TYPES: readonly (PieceType | undefined)[] = [
+/** By number in the .model; llama.cpp's llama_token_type numbers them alike. */
+export const PIECE_TYPES: readonly (PieceType | undefined)[] = [
   undefined,
   "normal",
   "unknown",

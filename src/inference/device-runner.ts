@@ -1,17 +1,8 @@
-/** The inference side's view of a loaded model (inference/runner.ts), on whichever backend it lies. */
-import type { LoadedModel } from "./load.ts";
+/** A loaded model as a runner, on whichever backend it lies. */
+import type { LoadedModel } from "../model/load.ts";
+import type { Runner } from "./runner.ts";
 
-export type DeviceRunner = {
-  readonly vocabSize: number;
-  readonly contextLength: number;
-  readonly maxTokens: number;
-  readonly maxOutputs: number;
-  forward(tokens: ArrayLike<number>, position: number, outputs: number, signal?: AbortSignal): Promise<Float32Array>;
-  readCache(length: number): Promise<Uint8Array>;
-  writeCache(bytes: Uint8Array, length: number): Promise<void>;
-};
-
-export function createDeviceRunner({ config, recorded, machine }: LoadedModel): DeviceRunner {
+export function createDeviceRunner({ config, recorded, machine }: LoadedModel): Runner {
   const { limits } = recorded.program;
   return {
     vocabSize: config.vocabSize,
