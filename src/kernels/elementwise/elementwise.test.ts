@@ -1,0 +1,12 @@
+import { describe, it } from "vitest";
+import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
+
+describe.each(rowCounts)("with %i rows", (tokens) => {
+  it("swiglu agrees with its oracle", () =>
+    expectAgreement({ tokens, record: ({ r, input }) => r.swiglu(input(93), input(93)) }));
+
+  it("relu agrees with its oracle", () => expectAgreement({ tokens, record: ({ r, input }) => r.relu(input(93)) }));
+
+  it("add agrees with its oracle", () =>
+    expectAgreement({ tokens, record: ({ r, input }) => r.add(input(93), input(93)) }));
+});

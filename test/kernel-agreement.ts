@@ -1,0 +1,119 @@
+/**
+ * What the tests beside the kernels share: an operation is recorded alone, run on the WebAssembly backend and on the
+ * reference, and both must agree. Inputs are normal numbers from one seed with an outlier planted in each.
+ */
+import { expect } from "vitest";
+import type { Backend, Machine } from "../src/backends/backend.ts";
+import { createReferenceBackend } from "../src/backends/reference.ts";
+import { startHost, type Host, type Reply } from "../src/backends/wasm/host.ts";
+import { createWasmBackend, type WorkerPort } from "../src/backends/wasm/wasm.ts";
+import { createRecorder, type Recorder, type Tensor } from "../src/program/program.ts";
+import { createRandom } from "../src/random.ts";
+import type { Dtype } from "../src/tensor/dtype.ts";
+
+/** Largest error relative to the largest value: f32 sums of up to 576 terms, outliers among them, against f64. */
+const TOLERANCE = 5e-6;
+
+/** Rows that break kernels: one, less than a tile, a tile and a rest, many. */
+export const rowCounts = [1, 2, 5, 37];
+
+export type KernelCase = {
+  readonly tokens: number;
+  readonly position?: number;
+  readonly outputs?: number;
+  /** Records the operation over inputs made by `input` and weights made by `weight`; gives the result. */
+  readonly record: (make: {
+    readonly r: Recorder;
+    readonly input: (cols: number) => Tensor;
+    /** Random rows, or the given ones. */
+    readonly weight: (rows: number, cols: number, dtype?: Dtype, values?: Float32Array) => Tensor;
+    readonly ids: (vocabulary: number) => Tensor;
+  }) => Tensor;
+};
+
+export const reference: Backend = createReferenceBackend();
+export const wasm: Backend = createWasmBackend({ spawn: inlineWorker, threads: 1, canShare: false });
+
+/** Runs the worker's code in this thread: the protocol without the thread. */
+function inlineWorker(): WorkerPort {
+  let host: Host | undefined;
+  let listener: (reply: Reply) => void = () => {};
+  return {
+    post(message) {
+      if ("kind" in (message as object)) host = startHost(message as Parameters<typeof startHost>[0]);
+      else {
+        const { id, request } = message as { id: number; request: Parameters<Host["answer"]>[1] };
+        const reply = host!.answer(id, request);
+        queueMicrotask(() => listener(reply));
+      }
+    },
+    onMessage: (to) => void (listener = to),
+    onError: () => {},
+    terminate: async () => {},
+  };
+}
+
+/** Records a case anew for `backend` with values from one seed, and runs it. */
+export async function runCase(
+  backend: Backend,
+  { tokens, position = 0, outputs = tokens, record }: KernelCase,
+): Promise<Float32Array> {
+  const random = createRandom(7);
+  const r = createRecorder({ tokens, outputs: Math.max(outputs, 1), positions: position + tokens });
+  const fills: ((machine: Machine) => Promise<void>)[] = [];
+  const randomValues = (count: number): Float32Array => {
+    const array = Float32Array.from({ length: count }, () => random.normal());
+    array[Math.floor(count / 3)] = 40; // an outlier
+    return array;
+  };
+  const bytes = (array: Float32Array | Int32Array): Uint8Array => new Uint8Array(array.buffer);
+  const out = record({
+    r,
+    input(cols) {
+      const tensor = r.input(`x${fills.length}`, cols);
+      const data = randomValues(tokens * cols);
+      fills.push((machine) => machine.write(tensor, 0, bytes(data)));
+      return tensor;
+    },
+    weight(rows, cols, dtype = "f32", values = randomValues(rows * cols)) {
+      const tensor = r.weight(`w${fills.length}`, rows, cols, dtype);
+      fills.push((machine) => machine.upload(tensor, 0, rows, "F32", bytes(values)));
+      return tensor;
+    },
+    ids(vocabulary) {
+      const tensor = r.tokens("ids");
+      const data = Int32Array.from({ length: tokens }, () => random.below(vocabulary));
+      fills.push((machine) => machine.write(tensor, 0, bytes(data)));
+      return tensor;
+    },
+  });
+  const { program, output } = r.finish(out);
+  const machine = await backend.open(program);
+  for (const fill of fills) await fill(machine);
+  // Earlier positions first, so that a cache has something to look back on.
+  if (position > 0) await machine.run({ tokens: position, position: 0, outputs: 0 });
+  await machine.run({ tokens, position, outputs });
+  const rows = output.rows === "outputs" ? outputs : tokens;
+  const result = await machine.read(output, 0, rows * output.cols * 4);
+  await machine.dispose();
+  return new Float32Array(result.buffer, result.byteOffset, rows * output.cols);
+}
+
+/**
+ * The WebAssembly kernel's values are the oracle's, every error ≤ `tolerance` × the largest value; else says how many
+ * are off, and shows the first five.
+ */
+export async function expectAgreement(test: KernelCase, tolerance: number = TOLERANCE): Promise<void> {
+  const expected = await runCase(reference, test);
+  const actual = await runCase(wasm, test);
+  const largest = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+  expect(largest, "an expectation of zeros would pass too easily").toBeGreaterThan(0);
+  const allowed = tolerance * largest;
+  // Written so that NaN counts as off.
+  const isOff = (i: number): boolean => !(Math.abs(expected[i]! - actual[i]!) <= allowed);
+  const off = Array.from(expected.keys()).filter(isOff);
+  const first = off.slice(0, 5).map((i) => `[${i}] ${actual[i]} for ${expected[i]}`);
+  expect(off.length, `${off.length} of ${expected.length} are off by more than ${allowed}: ${first.join(", ")}`).toBe(
+    0,
+  );
+}
