@@ -63,6 +63,15 @@ if (!existsSync(target) || statSync(target).mtimeMs < newestSource()) {
   renameSync(`${target}.new`, target);
 }
 
-rmSync(join(root, "dist"), { recursive: true, force: true });
-node(join(root, "node_modules/typescript/bin/tsc"));
-chmodSync(join(root, "dist/cli/main.js"), 0o755);
+// Into a folder of its own, which then takes dist's place: what runs from dist/ meanwhile finds a whole one, and a
+// failed build leaves the old one. Below node_modules/ no tool looks at it.
+const dist = join(root, "dist");
+const fresh = join(root, `node_modules/.dist-${process.pid}`);
+try {
+  node(join(root, "node_modules/typescript/bin/tsc"), "--outDir", fresh);
+  chmodSync(join(fresh, "cli/main.js"), 0o755);
+  if (existsSync(dist)) renameSync(dist, `${fresh}.old`);
+  renameSync(fresh, dist);
+} finally {
+  for (const left of [fresh, `${fresh}.old`]) rmSync(left, { recursive: true, force: true });
+}
