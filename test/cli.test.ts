@@ -95,6 +95,14 @@ describe("mobilellm", () => {
     [["generate", "--device", "abacus"], "'abacus' is invalid. Allowed choices are"],
     [["info"], "info: a model is required: a folder or a .gguf file."],
     [["design", "--layers", "3"], "design: a shape needs --layers and --dim."],
+    [["design", "--kv-heads", "3"], "design: a shape needs --layers and --dim."],
+    [["design", "--parameters", "5M", "--kv-heads", "3"], "--parameters chooses the shape, so it excludes --kv-heads."],
+    [["design", "--preset", "125M", "--kv-heads", "2"], "design: --kv-heads must divide the heads (9), got 2."],
+    [
+      ["design", "--preset", "125M", "--heads", "64"],
+      "--heads must divide --dim (576) into heads of even size, got 64.",
+    ],
+    [["design", "--preset", "125M", "--sharing", "twice"], "Expected none, or immediate, repeat or reverse"],
   ])("wrong usage, %j, ends with 2 and one line", async (args, message) => {
     const { status, out, err } = await mobilellm(args);
     expect({ status, out }).toEqual({ status: 2, out: "" });
@@ -120,6 +128,22 @@ describe("mobilellm design", () => {
     expect(status).toBe(0);
     expect(JSON.parse(out)).toMatchObject({ config: { layers: 30, dim: 576 }, parameters: { total: 124_635_456 } });
   });
+});
+
+test("mobilellm design prices layer sharing and a context length, for one shape and for many", async () => {
+  const options = ["--sharing", "immediatex2", "--context-length", "4096"];
+  const one = await mobilellm(["design", "--preset", "125M", ...options]);
+  expect(one.out).toMatch(/schedule +immediate ×2, own keys and values: 60 applications/);
+  expect(one.out).toMatch(/context +4,096 tokens/);
+  expect(one.out).toMatch(/full context +377\.5 MB of cache in f32, /); // 60 × 2 × 3 × 64 numbers of 4 bytes, × 4096
+  expect(one.out).toMatch(/50 kJ battery +4\.0M tokens, 111\.4 h at 10 tokens\/s/);
+  const bare = await mobilellm(["design", "--json", ...options]);
+  const shapes = JSON.parse(bare.out) as { applications: number; config: { layers: number; contextLength: number } }[];
+  expect(shapes).toHaveLength(7);
+  for (const { applications, config } of shapes) {
+    expect(applications).toBe(2 * config.layers);
+    expect(config.contextLength).toBe(4096);
+  }
 });
 
 describe("mobilellm info", () => {

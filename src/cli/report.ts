@@ -39,6 +39,12 @@ export function formatReport(name: string, config: ModelConfig): string {
       "work a token",
       `${formatShort(costs.flopsPerToken)} FLOP + ${formatShort(costs.attentionFlopsPerPosition)} per position of context`,
     ],
+    [
+      "full context",
+      `${formatBytes(cacheBytesPerToken[sharing.cache].f32 * config.contextLength)} of cache in f32, ${formatShort(
+        costs.flopsPerToken + costs.attentionFlopsPerPosition * config.contextLength,
+      )} FLOP for its last token`,
+    ],
     ["energy a token", `${costs.energy.joulesPerToken.toPrecision(3)} J (0.1 J per billion parameters)`],
     [
       "50 kJ battery",

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { countParameters, presets } from "../model/config.ts";
 import { describeModel, estimateEnergy, estimateWeightBytes } from "./describe.ts";
-import { chooseKvHeads, suggestShapes } from "./suggest-shape.ts";
+import { chooseKvHeads, suggestShapes, usualDepth } from "./suggest-shape.ts";
 
 describe("describeModel", () => {
   it.each([
@@ -47,6 +47,38 @@ describe("suggestShapes", () => {
     const shapes = suggestShapes({ parameters: 125e6 });
     expect(shapes).toContainEqual(presets["125M"]);
     for (const shape of shapes) expect(countParameters(shape).total).toBeLessThanOrEqual(125e6);
+  });
+
+  it.each([
+    [5e6, 32_000, "19 × 96"], // 3 × 128 is wider, and too shallow
+    [5e6, 4096, "18 × 128"],
+    [15e6, 32_000, "22 × 192"],
+    [50e6, 32_000, "23 × 384"],
+    [125e6, 32_000, "30 × 576"],
+    [125e6, 128_256, "19 × 512"],
+    [600e6, 32_000, "39 × 1152"],
+    [1e9, 128_256, "46 × 1280"],
+    [1.52e9, 32_000, "54 × 1600"],
+  ])(
+    "puts the deep and thin shape first, for %i parameters and a vocabulary of %i: %s",
+    (parameters, vocabSize, best) => {
+      const [first] = suggestShapes({ parameters, vocabSize });
+      expect(`${first!.layers} × ${first!.dim}`).toBe(best);
+    },
+  );
+
+  it("keeps five query heads at most to a key/value head", () => {
+    for (const parameters of [2e6, 20e6, 125e6, 350e6, 1e9]) {
+      for (const { heads, kvHeads } of suggestShapes({ parameters, limit: 30 })) {
+        expect(heads % kvHeads).toBe(0);
+        expect(heads / kvHeads).toBeLessThanOrEqual(5);
+      }
+    }
+  });
+
+  it("draws the usual depth through the paper's models", () => {
+    for (const { dim, layers } of Object.values(presets))
+      expect(Math.abs(usualDepth(dim) / layers - 1)).toBeLessThan(0.2);
   });
 
   it("takes the widest at a fixed depth", () => {

@@ -1,5 +1,5 @@
 /**
- * Shapes under a parameter budget, the paper's way: deep and thin, grouped-query attention, tied embedding.
+ * Shapes under a parameter budget, the paper's way (section 3): deep and thin, grouped-query attention, tied embedding.
  */
 import { checkConfig, countParameters, feedForwardWidth, type ModelConfig, presets } from "../model/config.ts";
 
@@ -18,12 +18,26 @@ export type ShapeRequest = {
   readonly limit?: number;
 };
 
-/** Width over depth of the paper's models lies between 19 (125M) and 30; candidates nearest to this come first. */
-const USUAL_ASPECT = 24;
 const SMALL_MODEL = 50e6;
 const MOST_LAYERS = 128;
+/** Query heads for a key/value head: the paper's models have 3 to 5, and fewer key/value heads cost accuracy (Table 13). */
+const MOST_QUERIES_PER_KEY = 5;
 
-/** @throws {RangeError} if nothing fits; the vocabulary is then usually what is too large. */
+/**
+ * Depth that suits a width: the line through the paper's five models (576 → 30, 960 → 32, 1152 → 40, 1280 → 54,
+ * 1600 → 54; least squares). It agrees with the depth sweep of Tables 11 and 12, beyond the models it is drawn through:
+ * at width 0 it asks for 12 layers, and the paper found fewer than 10 bad; accuracy levels off at 28 to 32 layers for
+ * 125M and 350M, so that deeper only costs time and cache, while shallower costs accuracy.
+ */
+export function usualDepth(dim: number): number {
+  return 12 + dim / 37;
+}
+
+/**
+ * For each width the deepest model within the budget, those of usual depth first; so the vocabulary, whose rows cost a
+ * width each, decides how wide a small model may be. At a fixed depth, the widest first.
+ * @throws {RangeError} if nothing fits; the vocabulary is then usually what is too large.
+ */
 export function suggestShapes(request: ShapeRequest): ModelConfig[] {
   const { parameters, layers } = request;
   if (!(parameters > 0)) throw new RangeError(`design.parameters: must be positive, got ${parameters}.`);
@@ -33,6 +47,7 @@ export function suggestShapes(request: ShapeRequest): ModelConfig[] {
 
   const found: ModelConfig[] = [];
   for (let heads = 1; ; heads++) {
+    if (heads / chooseKvHeads(heads) > MOST_QUERIES_PER_KEY) continue; // 7, 13, 17: only one key/value head, or no sharing
     const one = countParameters(createShape({ ...shared, heads, layers: 1 }));
     if (one.total > parameters) break;
     const block = one.attention + one.feedForward + 2 * heads * headSize;
@@ -47,8 +62,7 @@ export function suggestShapes(request: ShapeRequest): ModelConfig[] {
       `design.parameters: no shape${depth} fits ${parameters} at a vocabulary of ${shared.vocabSize}. Allow more, or choose a smaller vocabulary.`,
     );
   }
-  // At a fixed depth the widest spends the budget best; else the one shaped most like the paper's models.
-  const offUsual = (shape: ModelConfig): number => Math.abs(Math.log(shape.dim / shape.layers / USUAL_ASPECT));
+  const offUsual = (shape: ModelConfig): number => Math.abs(Math.log(shape.layers / usualDepth(shape.dim)));
   found.sort((a, b) => (layers === undefined ? offUsual(a) - offUsual(b) : b.dim - a.dim));
   return found.slice(0, request.limit ?? 5);
 }

@@ -31,7 +31,7 @@ export type HfConfig = {
  * A config.json of 300 bytes can claim any size, and everything downstream is allocated from these numbers. Each limit is
  * several times what the largest Llama has.
  */
-const MAX_SIZES = {
+export const MAX_SIZES = {
   hidden_size: 65_536,
   num_hidden_layers: 1024,
   num_attention_heads: 1024,

@@ -1,7 +1,7 @@
 /**
  * The shape of a MobileLLM and what follows from it. Shapes: dim = C, heads = H, kvHeads = G, headSize = D, hidden = F.
  */
-import type { HfConfig } from "../formats/hf-config.ts";
+import { type HfConfig, MAX_SIZES } from "../formats/hf-config.ts";
 
 /** How blocks share weights (paper, section 3.4 and Table 2). */
 export type Sharing = {
@@ -114,13 +114,24 @@ export function countParameters(config: ModelConfig): ParameterCount {
   };
 }
 
-/** Checks the relations between the fields. @throws {RangeError} naming the first field that is off. */
+const maxSizes = {
+  dim: MAX_SIZES.hidden_size,
+  layers: MAX_SIZES.num_hidden_layers,
+  heads: MAX_SIZES.num_attention_heads,
+  kvHeads: MAX_SIZES.num_key_value_heads,
+  headSize: MAX_SIZES.head_dim,
+  hidden: MAX_SIZES.intermediate_size,
+  vocabSize: MAX_SIZES.vocab_size,
+  contextLength: MAX_SIZES.max_position_embeddings,
+} as const;
+
+/** Checks each field and the relations between them. @throws {RangeError} naming the first field that is off. */
 export function checkConfig(config: ModelConfig): void {
-  const counts = ["dim", "layers", "heads", "kvHeads", "headSize", "hidden", "vocabSize", "contextLength"] as const;
-  for (const key of counts) {
+  for (const key of Object.keys(maxSizes) as (keyof typeof maxSizes)[]) {
     const value = config[key];
-    if (!Number.isInteger(value) || value < 1) {
-      throw new RangeError(`config.${key}: expected a positive whole number, got ${String(value)}.`);
+    const largest = maxSizes[key];
+    if (!Number.isInteger(value) || value < 1 || value > largest) {
+      throw new RangeError(`config.${key}: expected a whole number from 1 to ${largest}, got ${String(value)}.`);
     }
   }
   if (config.heads % config.kvHeads !== 0) {
