@@ -4,6 +4,7 @@ import {
   keepTokenizerMetadata,
   sentencePieceMetadata,
   tokenizerJsonMetadata,
+  unusedPiece,
 } from "../formats/gguf/gguf-tokenizer.ts";
 import { type GgufMetadata, type GgufValue, plainMetadata } from "../formats/gguf/gguf-types.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
@@ -88,25 +89,21 @@ function translateVocabulary(files: FileTokenizer, options: GgufTokenizerOptions
 }
 
 /**
- * tokenizer_config.json adds tokens to the model's pieces, and says again which of those are special. Ids without a token
- * get a text that no merges lead to, so that it never comes out of encoding.
+ * tokenizer_config.json adds tokens to the model's pieces, and says again which of those are special. Ids between them
+ * without a token stay unused.
  */
 function addTokens(pieces: readonly Piece[], files: FileTokenizer, vocabSize: number): readonly Piece[] {
   const all = [...pieces];
-  const pad = (end: number): void => {
-    for (let id = all.length; id < end; id++) all.push({ text: `[PAD${id}]`, score: -10_000, type: "normal" });
-  };
   const added = addedTokensOf(files.config).sort((a, b) => a.id - b.id);
   for (const { id, content, isSpecial } of added) {
     if (id >= vocabSize) {
       throw new FormatError(`tokenizer_config.json: token ${content} must have an id below ${vocabSize}, got ${id}.`);
     }
-    pad(id);
+    for (let gap = all.length; gap < id; gap++) all.push(unusedPiece(gap));
     const known = all[id];
     if (known?.text === content && (known.type === "control" || known.type === "unknown")) continue;
     all[id] = { text: content, score: -1000, type: isSpecial ? "control" : "user-defined" };
   }
-  pad(vocabSize);
   return all;
 }
 

@@ -6,8 +6,15 @@ import { FormatError } from "../errors.ts";
 
 export type Merge = { left: number; right: number; rank: number; merged: number };
 
-/** Merges `symbols[0..count)` in place and returns how many are left. */
-export type Merger = (symbols: Int32Array, count: number) => number;
+/**
+ * Merges `symbols[0..count)` in place and returns how many are left.
+ * @param onOffer told of every pair that could be merged, in the order in which pairs come up.
+ */
+export type Merger = (
+  symbols: Int32Array,
+  count: number,
+  onOffer?: (left: number, right: number, merged: number) => void,
+) => number;
 
 /** Ranks times 2³² plus a position must stay exact in a double. */
 const MAX_MERGES = 2 ** 21;
@@ -67,7 +74,7 @@ export function createMerger(merges: readonly Merge[]): Merger {
     }
   }
 
-  function mergeLong(symbols: Int32Array, count: number): number {
+  function mergeLong(symbols: Int32Array, count: number, onOffer: Parameters<Merger>[2]): number {
     const previous = Int32Array.from({ length: count }, (_, i) => i - 1);
     const next = Int32Array.from({ length: count }, (_, i) => i + 1); // `count` ends the list
     const isGone = new Uint8Array(count);
@@ -75,8 +82,10 @@ export function createMerger(merges: readonly Merge[]): Merger {
 
     function offer(left: number): void {
       if (left < 0 || next[left]! >= count) return;
-      const rank = ranks[slotOf(symbols[left]!, symbols[next[left]!]!)]!;
-      if (rank >= 0) heap.push(rank * POSITIONS + left);
+      const slot = slotOf(symbols[left]!, symbols[next[left]!]!);
+      if (ranks[slot]! < 0) return;
+      heap.push(ranks[slot]! * POSITIONS + left);
+      onOffer?.(lefts[slot]!, rights[slot]!, results[slot]!);
     }
 
     for (let i = 0; i + 1 < count; i++) offer(i);
@@ -99,7 +108,8 @@ export function createMerger(merges: readonly Merge[]): Merger {
     return kept;
   }
 
-  return (symbols, count) => (count <= SHORT ? mergeShort(symbols, count) : mergeLong(symbols, count));
+  return (symbols, count, onOffer) =>
+    count <= SHORT && onOffer === undefined ? mergeShort(symbols, count) : mergeLong(symbols, count, onOffer);
 }
 
 /** A binary min-heap of non-negative numbers; `pop` gives -1 when it is empty. */

@@ -35,9 +35,9 @@ function readLlama(metadata: Metadata): TokenizerParts {
   const types = tokenTypes(metadata, tokens.length);
   const pieces = tokens.map((text, id): Piece => {
     const score = scores[id]!;
-    if (text === "" || !Number.isFinite(score)) {
-      throw new FormatError(`${NAME}: token ${id} has no text or no finite score.`);
-    }
+    if (!Number.isFinite(score)) throw new FormatError(`${NAME}: token ${id} has no finite score.`);
+    // As llama.cpp has it: some converters left the ids without a token empty.
+    if (text === "") return { text: `[EMPTY_${id}]`, score, type: "unused" };
     return { text, score, type: types[id]! };
   });
   const parts = createSentencePieceParts(

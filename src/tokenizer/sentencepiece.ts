@@ -24,8 +24,7 @@ export function createSentencePieceEncoder(
   for (const [id, { text, type }] of model.pieces.entries()) {
     if (seen.has(text)) throw new FormatError(`${name}: the piece ${JSON.stringify(text)} is there twice.`);
     seen.add(text);
-    if (type === "unused") throw new FormatError(`${name}: unused pieces are not supported (piece ${id}).`);
-    if (type === "normal" || type === "user-defined") pieceIds.set(text, id);
+    if (type === "normal" || type === "user-defined" || type === "unused") pieceIds.set(text, id);
     if (type === "user-defined") userDefined.push(text);
     if (type === "unknown") unknownId = id;
     if (type === "byte") byteIds[byteOf(text, name)] = id;
@@ -33,23 +32,49 @@ export function createSentencePieceEncoder(
   if (unknownId < 0) throw new FormatError(`${name}: a piece of type "unknown" is required, got none.`);
   const hasBytes = byteIds.every((id) => id >= 0);
 
-  const merge = createMerger(listMerges(model, pieceIds, name));
+  const merges = listMerges(model, pieceIds, name);
+  const merge = createMerger(merges);
   const frozen = userDefined.length > 0 ? longestFirst(userDefined) : undefined;
   const normalize = createNormalizer(model.normalizer, frozen, name);
-  const isCut = !model.pieces.some(({ text }) => hasSpaceInside(text));
+  const isUnused = (symbol: number): boolean => model.pieces[symbol]?.type === "unused";
+  // Ids that only pad a vocabulary are unused too; no merges lead to them.
+  const resegments = merges.some(({ merged }) => isUnused(merged));
+  const isCut = !resegments && !model.pieces.some(({ text }) => hasSpaceInside(text));
 
   const utf8 = new TextEncoder();
-  const encodeWord = cacheWords((word) => {
-    const symbols = new Int32Array(word.length);
+  function pushSymbol(symbol: number, tokens: number[]): void {
+    if (symbol >= 0 && !isUnused(symbol)) return void tokens.push(symbol);
+    if (!hasBytes) return void tokens.push(unknownId);
+    const character = symbol >= 0 ? model.pieces[symbol]!.text : String.fromCodePoint(~symbol);
+    for (const byte of utf8.encode(character)) tokens.push(byteIds[byte]!);
+  }
+
+  function encodePart(text: string, tokens: number[]): void {
+    const symbols = new Int32Array(text.length);
     let count = 0;
-    for (const character of word) symbols[count++] = symbolOf(character, pieceIds);
-    count = merge(symbols, count);
-    const tokens: number[] = [];
-    for (const symbol of symbols.subarray(0, count)) {
-      if (symbol >= 0) tokens.push(symbol);
-      else if (hasBytes) for (const byte of utf8.encode(String.fromCodePoint(~symbol))) tokens.push(byteIds[byte]!);
-      else tokens.push(unknownId);
+    for (const character of text) symbols[count++] = symbolOf(character, pieceIds);
+    if (!resegments) {
+      count = merge(symbols, count);
+      for (const symbol of symbols.subarray(0, count)) pushSymbol(symbol, tokens);
+      return;
     }
+    // An unused piece is a step on the way to longer ones. Where it is the end, it falls apart again, into the two that
+    // came up last for it anywhere in the text (sentencepiece's bpe_model.cc, `rev_merge`); a character becomes bytes.
+    const halves = new Map<number, readonly [number, number]>();
+    count = merge(symbols, count, (left, right, merged) => {
+      if (isUnused(merged)) halves.set(merged, [left, right]);
+    });
+    const pushSegments = (symbol: number): void => {
+      const split = halves.get(symbol);
+      if (split === undefined) return pushSymbol(symbol, tokens);
+      for (const half of split) pushSegments(half);
+    };
+    for (const symbol of symbols.subarray(0, count)) pushSegments(symbol);
+  }
+
+  const encodeWord = cacheWords((word) => {
+    const tokens: number[] = [];
+    encodePart(word, tokens);
     return tokens;
   });
 
@@ -65,7 +90,7 @@ export function createSentencePieceEncoder(
 
   function encodeMergeable(text: string, out: number[]): void {
     if (isCut) for (const word of cutBeforeSpaces(text)) encodeWord(word, out);
-    else encodeWord(text, out);
+    else encodePart(text, out);
   }
 
   return (text, out) => {

@@ -5,6 +5,8 @@ import { describe, expect, it } from "vitest";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
 import { createTokenizer } from "./create-tokenizer.ts";
+import { createSentencePieceEncoder } from "./sentencepiece.ts";
+import { type Piece, readSentencePieceModel } from "./sentencepiece-model.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
 type Case = { text: string; ids: number[]; decoded: string; skipped?: string };
@@ -72,6 +74,21 @@ describe.each([
       }
     }
   });
+});
+
+type UnusedCases = Record<string, { unused: number[]; cases: { text: string; ids: number[] }[] }>;
+const unusedCases = JSON.parse(new TextDecoder().decode(read("unused_cases.json"))) as UnusedCases;
+
+it.each(Object.entries(unusedCases))("unused pieces fall apart as in sentencepiece: %s", (_, { unused, cases }) => {
+  const model = readSentencePieceModel(read("sp-fallback.model"));
+  const pieces = model.pieces.map((piece, id) => (unused.includes(id) ? { ...piece, type: "unused" as const } : piece));
+  const encode = createSentencePieceEncoder({ ...model, pieces }, "tokenizer.model");
+  expect(cases).not.toHaveLength(0);
+  for (const { text, ids } of cases) {
+    const out: number[] = [];
+    encode(text, out);
+    expect(out, text).toEqual(ids);
+  }
 });
 
 describe("encode", () => {
@@ -192,10 +209,15 @@ describe("a GGUF vocabulary", () => {
     expect(tokenizer.renderChat([{ role: "user", content: "a" }])).toBe("<|lamp|>a<|end|>");
   });
 
-  it("of kind llama equals the .model it came from", async () => {
-    const { readSentencePieceModel } = await import("./sentencepiece-model.ts");
-    const { pieces } = readSentencePieceModel(read("sp-fallback.model"));
-    const numbers: Record<string, number> = { normal: 1, unknown: 2, control: 3, byte: 6 };
+  it.each(["[PAD]", ""])("of kind llama equals the .model it came from, with rows of padding %j behind", (padding) => {
+    const model = readSentencePieceModel(read("sp-fallback.model"));
+    const pad = (index: number): Piece => ({
+      text: padding.replace("]", `${index}]`),
+      score: -10_000,
+      type: "unused",
+    });
+    const pieces = [...model.pieces, ...Array.from({ length: 4 }, (_, index) => pad(index))];
+    const numbers: Record<string, number> = { normal: 1, unknown: 2, control: 3, unused: 5, byte: 6 };
     const tokenizer = createTokenizer({
       kind: "gguf",
       metadata: new Map<string, unknown>([
@@ -206,7 +228,9 @@ describe("a GGUF vocabulary", () => {
         ["tokenizer.ggml.bos_token_id", 1],
       ]),
     })!;
+    expect(tokenizer.vocabSize).toBe(424);
     for (const { text, ids } of casesOf("llama")) expect(tokenizer.encode(text)).toEqual([1, ...ids]);
+    expect(tokenizer.decode(tokenizer.encode("[PAD2] [EMPTY_422]"))).toBe("<s> [PAD2] [EMPTY_422]");
   });
 
   it("of another kind is refused by name", () => {

@@ -31,9 +31,7 @@ export function sentencePieceMetadata(
   options: GgufTokenizerOptions,
 ): Map<string, GgufValue> {
   const padded = [...pieces];
-  for (let id = padded.length; id < options.vocabSize; id++) {
-    padded.push({ text: paddingText(id), score: -10_000, type: "unused" });
-  }
+  for (let id = padded.length; id < options.vocabSize; id++) padded.push(unusedPiece(id));
   return new Map<string, GgufValue>([
     ["tokenizer.ggml.model", { type: "string", value: "llama" }],
     ["tokenizer.ggml.pre", { type: "string", value: "default" }],
@@ -114,6 +112,11 @@ function mergeText(merge: unknown): string {
     return merge.join(" ");
   }
   throw new FormatError(`tokenizer.json: a merge must be two tokens, got ${describe(merge)}.`);
+}
+
+/** Holds the place of an id without a token; no merges lead to its text. */
+export function unusedPiece(id: number): SentencePiece {
+  return { text: paddingText(id), score: -10_000, type: "unused" };
 }
 
 function paddingText(id: number): string {
