@@ -93,7 +93,7 @@ describe("mobilellm", () => {
     [["generate", "--tokens", "1", "word"], "generate: a prompt and --tokens exclude each other."],
     [["generate", "--sharing", "nonex2"], "Expected none, or immediate, repeat or reverse"],
     [["generate", "--device", "abacus"], "'abacus' is invalid. Allowed choices are"],
-    [["info"], "info: a model is required: a folder or a .gguf file."],
+    [["info"], "info: a model is required: a folder, a .gguf file or a Hub id."],
     [["design", "--layers", "3"], "design: a shape needs --layers and --dim."],
     [["design", "--kv-heads", "3"], "design: a shape needs --layers and --dim."],
     [["design", "--parameters", "5M", "--kv-heads", "3"], "--parameters chooses the shape, so it excludes --kv-heads."],

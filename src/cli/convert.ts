@@ -12,7 +12,7 @@ type ConvertOptions = { dtype?: TargetDtype; sharing?: Sharing; force?: boolean 
 export function createConvertCommand(): Command {
   return new Command("convert")
     .description("a model in another format: a folder with safetensors, or a .gguf file")
-    .argument("<model>", "a folder with config.json and weights, or a .gguf file")
+    .argument("<model>", "a folder with config.json and weights, a .gguf file, or a Hub id")
     .argument("<out>", "a name that ends in .gguf, or a folder")
     .addOption(
       new Option("--dtype <name>", "weights in the file (default: as they are, else f32); q8, q4: .gguf only").choices(

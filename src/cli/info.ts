@@ -18,7 +18,7 @@ type Held = {
 export function createInfoCommand(): Command {
   return new Command("info")
     .description("what a checkpoint holds: shape, parameters, encodings, costs")
-    .argument("[model]", "a folder with config.json and weights, or a .gguf file")
+    .argument("[model]", "a folder with config.json and weights, a .gguf file, or a Hub id")
     .option("-m, --model <path>", "the same, as an option")
     .option("--tensors", "every tensor too")
     .option("--json", "for machines")
@@ -28,7 +28,7 @@ export function createInfoCommand(): Command {
 
 async function runInfo(argument: string | undefined, options: InfoOptions): Promise<void> {
   const path = argument ?? options.model;
-  if (path === undefined) throw new UsageError("info: a model is required: a folder or a .gguf file.");
+  if (path === undefined) throw new UsageError("info: a model is required: a folder, a .gguf file or a Hub id.");
   if (argument !== undefined && options.model !== undefined) {
     throw new UsageError("info: give the model once, as an argument or with --model.");
   }

@@ -14,7 +14,7 @@ type QuantizeOptions = { dtype: "q8" | "q4"; sharing?: Sharing; force?: boolean;
 export function createQuantizeCommand(): Command {
   return new Command("quantize")
     .description("write a .gguf file of 8 or 4 bits a weight, and report each tensor's error")
-    .argument("<model>", "a folder with config.json and weights, or a .gguf file")
+    .argument("<model>", "a folder with config.json and weights, a .gguf file, or a Hub id")
     .argument("<out.gguf>", "the file to write")
     .addOption(
       new Option("--dtype <name>", "q8: Q8_0; q4: Q4_1, with Q8_0 for embedding and head")
