@@ -6,6 +6,7 @@
 import { Command, CommanderError } from "commander";
 import { createChatCommand } from "./chat.ts";
 import { createConvertCommand } from "./convert.ts";
+import { createDataCommand } from "./data.ts";
 import { createDesignCommand } from "./design.ts";
 import { createGenerateCommand } from "./generate.ts";
 import { createInfoCommand } from "./info.ts";
@@ -27,12 +28,13 @@ for (const create of [
   createChatCommand,
   createInfoCommand,
   createDesignCommand,
+  createDataCommand,
   createConvertCommand,
   createQuantizeCommand,
 ]) {
   program.addCommand(create());
 }
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands.flatMap((command) => [command, ...command.commands])]) {
   command.exitOverride().showSuggestionAfterError().allowExcessArguments(false);
   command.configureOutput({ outputError: () => {} });
 }

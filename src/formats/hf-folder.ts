@@ -126,7 +126,8 @@ async function addGenerationEos(config: HfConfig, folder: FileSet, paths: Readon
   return { ...config, eos_token_ids: [...new Set([...config.eos_token_ids, ...more])] };
 }
 
-async function readTokenizerFiles(folder: FileSet, paths: ReadonlySet<string>): Promise<TokenizerFiles> {
+/** Which files of a folder are its tokenizer. */
+export async function readTokenizerFiles(folder: FileSet, paths: ReadonlySet<string>): Promise<TokenizerFiles> {
   const bytes = async (path: string): Promise<Uint8Array | undefined> =>
     paths.has(path) ? readWhole(await folder.open(path), MAX_TOKENIZER_BYTES) : undefined;
   const json = async (path: string): Promise<Record<string, unknown>> =>

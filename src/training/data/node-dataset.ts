@@ -1,0 +1,206 @@
+/** A data set's folder: written whole or not at all, read at any place. */
+import { createHash, randomBytes } from "node:crypto";
+import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { FormatError, invariant } from "../../errors.ts";
+import type { ByteSource } from "../../formats/checkpoint.ts";
+import { fileSource, type FileSource } from "../../formats/node-files.ts";
+import { readWhole } from "../../formats/json.ts";
+import { type Manifest, MANIFEST_FILE, parseManifest, type SplitName } from "./manifest.ts";
+import {
+  decodeTokens,
+  encodeTokens,
+  readShardHeader,
+  SHARD_HEADER_BYTES,
+  tokenBytes,
+  type TokenDtype,
+  writeShardHeader,
+} from "./shard.ts";
+import { joinStreams, type TokenStream } from "./token-stream.ts";
+
+/** llm.c's own shards have as many. */
+const SHARD_TOKENS = 100_000_000;
+/** Tokens that are gathered before they are written. */
+const BUFFER_TOKENS = 1_048_576;
+/** A manifest lists each source file in about 300 bytes. */
+const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
+
+export type ShardWriter = {
+  write(tokens: ArrayLike<number>): Promise<void>;
+  /** Completes the last shard, on disk. */
+  finish(): Promise<{ file: string; tokens: number }[]>;
+  /** Closes the file; what was written is of no use. */
+  abort(): Promise<void>;
+};
+
+/** Writes `name(0)`, `name(1)`, … into a folder: a next shard when one is full, none without tokens. */
+export function createShardWriter(
+  folder: string,
+  name: (index: number) => string,
+  dtype: TokenDtype,
+  shardTokens: number = SHARD_TOKENS,
+): ShardWriter {
+  const shards: { file: string; tokens: number }[] = [];
+  const buffer = new Uint32Array(Math.min(BUFFER_TOKENS, shardTokens));
+  let held = 0;
+  let file: FileHandle | undefined;
+
+  async function flush(): Promise<void> {
+    if (held === 0) return;
+    if (file === undefined) {
+      const shard = { file: name(shards.length), tokens: 0 };
+      file = await open(join(folder, shard.file), "wx");
+      shards.push(shard);
+      await writeAll(file, writeShardHeader({ dtype, tokens: 0 }));
+    }
+    const shard = shards.at(-1)!;
+    await writeAll(file, encodeTokens(buffer.subarray(0, held), dtype));
+    shard.tokens += held;
+    held = 0;
+    if (shard.tokens === shardTokens) await closeShard();
+  }
+
+  async function closeShard(): Promise<void> {
+    if (file === undefined) return;
+    await writeAll(file, writeShardHeader({ dtype, tokens: shards.at(-1)!.tokens }), 0);
+    await file.sync();
+    await file.close();
+    file = undefined;
+  }
+
+  return {
+    async write(tokens) {
+      for (let i = 0; i < tokens.length; i++) {
+        buffer[held++] = tokens[i]!;
+        const inShard = (file === undefined ? 0 : shards.at(-1)!.tokens) + held;
+        if (held === buffer.length || inShard === shardTokens) await flush();
+      }
+    },
+    async finish() {
+      await flush();
+      await closeShard();
+      return shards;
+    },
+    async abort() {
+      await file?.close();
+      file = undefined;
+    },
+  };
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, position: number | null = null): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const at = position === null ? null : position + done;
+    done += (await file.write(bytes, done, bytes.length - done, at)).bytesWritten;
+  }
+}
+
+/**
+ * Lets `fill` write into a new folder beside `path` and then puts that in its place. When `fill` fails, or the process
+ * ends, whatever was at `path` is there still.
+ */
+export async function writeFolder<T>(path: string, fill: (folder: string) => Promise<T>): Promise<T> {
+  const target = resolve(path);
+  const parent = dirname(target);
+  const tag = randomBytes(6).toString("hex");
+  const temporary = join(parent, `.${basename(target)}.${tag}.tmp`);
+  await mkdir(temporary, { recursive: true });
+  try {
+    const result = await fill(temporary);
+    const old = join(parent, `.${basename(target)}.${tag}.old`);
+    const hadOld = await rename(target, old).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code !== "ENOENT") throw error;
+        return false;
+      },
+    );
+    await rename(temporary, target);
+    if (hadOld) await rm(old, { recursive: true });
+    return result;
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+export async function writeFileSynced(path: string, bytes: Uint8Array | string): Promise<void> {
+  const file = await open(path, "wx");
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+export function shardFile(split: SplitName): (index: number) => string {
+  const prefix = split === "train" ? "train" : "heldout";
+  return (index) => `${prefix}-${String(index).padStart(5, "0")}.bin`;
+}
+
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+export type Dataset = {
+  readonly name: string;
+  readonly manifest: Manifest;
+  readonly splits: Readonly<Record<SplitName, TokenStream>>;
+  close(): Promise<void>;
+};
+
+/** @throws {FormatError} if the folder is no data set, or a shard is not what the manifest says. */
+export async function openDataset(folder: string): Promise<Dataset> {
+  const opened: FileSource[] = [];
+  const close = async (): Promise<void> => {
+    for (const file of opened.splice(0)) await file.close();
+  };
+  const openFile = async (name: string): Promise<FileSource> => {
+    const file = await fileSource(join(folder, name));
+    opened.push(file);
+    return file;
+  };
+  try {
+    const name = join(folder, MANIFEST_FILE);
+    const manifest = parseManifest(await readWhole(await openFile(MANIFEST_FILE), MAX_MANIFEST_BYTES), name);
+    const openSplit = async (split: SplitName): Promise<TokenStream> => {
+      const shards: TokenStream[] = [];
+      for (const { file, tokens } of manifest.splits[split].shards) {
+        if (file !== basename(file))
+          throw new FormatError(`${name}: a shard in this folder was required, got ${file}.`);
+        const shard = await openShard(await openFile(file));
+        if (shard.dtype !== manifest.dtype || shard.length !== tokens) {
+          throw new FormatError(
+            `${join(folder, file)}: ${tokens} tokens of ${manifest.dtype} were required, got ${shard.length} of ${shard.dtype}. Make the data set again.`,
+          );
+        }
+        shards.push(shard);
+      }
+      return joinStreams(shards);
+    };
+    const splits = { train: await openSplit("train"), heldOut: await openSplit("heldOut") };
+    return { name: folder, manifest, splits, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The tokens of an llm.c shard, read when asked for. */
+export async function openShard(source: ByteSource): Promise<TokenStream & { readonly dtype: TokenDtype }> {
+  const header = new Uint8Array(Math.min(SHARD_HEADER_BYTES, source.size));
+  await source.read(0, header);
+  const { dtype, tokens } = readShardHeader(header, source.size, source.name);
+  const size = tokenBytes(dtype);
+  return {
+    dtype,
+    length: tokens,
+    async read(start, count) {
+      invariant(start >= 0 && start + count <= tokens, `${source.name}: tokens ${start} + ${count} of ${tokens}`);
+      const bytes = new Uint8Array(count * size);
+      await source.read(SHARD_HEADER_BYTES + start * size, bytes);
+      return decodeTokens(bytes, dtype);
+    },
+  };
+}

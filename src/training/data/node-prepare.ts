@@ -1,0 +1,188 @@
+/** Text becomes a data set: tokens in shards, split by document into training and held-out text. */
+import { createHash } from "node:crypto";
+import { basename, join } from "node:path";
+import { FormatError } from "../../errors.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import type { DocumentPart } from "./documents.ts";
+import { type Manifest, MANIFEST_FILE, noCounts, type SourceCounts, type SplitName } from "./manifest.ts";
+import { createShardWriter, sha256, shardFile, writeFileSynced, writeFolder } from "./node-dataset.ts";
+import {
+  DEFAULT_SEPARATOR,
+  DEFAULT_TEXT_FIELD,
+  type DocumentOptions,
+  readDocuments,
+  type SourceFile,
+} from "./node-sources.ts";
+import { tokenDtype } from "./shard.ts";
+
+/**
+ * `share`: of the documents, drawn by what they say, so that a copy of a document lands where the document does, and more
+ * sources change nothing for those before. `last`: so many at the end.
+ */
+export type HeldOut =
+  | { readonly kind: "share"; readonly share: number }
+  | { readonly kind: "last"; readonly documents: number };
+
+export type DatasetTokenizer = {
+  readonly tokenizer: Tokenizer;
+  /** By name; first the one that makes the tokenizer: tokenizer.json or tokenizer.model. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+};
+
+export type PrepareOptions = DocumentOptions &
+  DatasetTokenizer & {
+    readonly sources: readonly SourceFile[];
+    /** The data set's folder; what is there is replaced. */
+    readonly out: string;
+    readonly heldOut: HeldOut;
+    /** For `share`. Default 0. */
+    readonly seed?: number | undefined;
+    /** The most tokens that a file holds. Default: 100 million. */
+    readonly shardTokens?: number | undefined;
+  };
+
+type EncodedPart = { readonly tokens: readonly number[]; readonly bytes: number; readonly isLast: boolean };
+
+/** @throws {FormatError} for text that can't be read, and if there is none. */
+export async function prepareDataset(options: PrepareOptions): Promise<Manifest> {
+  const { tokenizer, out, heldOut, seed = 0, separator = DEFAULT_SEPARATOR, textField = DEFAULT_TEXT_FIELD } = options;
+  const eosToken = endOfText(tokenizer);
+  const encode = createPartEncoder(tokenizer);
+  return writeDataset({ ...options, folder: out }, async (write) => {
+    const waiting: { source: SourceCounts; parts: EncodedPart[] }[] = []; // the last documents so far
+    const sources: SourceCounts[] = [];
+    for (const file of options.sources) {
+      const source = { ...newSource(file), emptyDocuments: 0 };
+      sources.push(source);
+      let split: SplitName = "train";
+      let parts: EncodedPart[] = [];
+      for await (const part of readDocuments(file, options)) {
+        const { text, isFirst, isLast } = part;
+        if (isFirst && isLast && text.trim() === "") {
+          source.emptyDocuments++;
+          continue;
+        }
+        const tokens = encode(part);
+        if (isLast) tokens.push(eosToken);
+        const encoded = { tokens, bytes: Buffer.byteLength(text), isLast };
+        if (heldOut.kind === "share") {
+          if (isFirst) split = drawFraction(text, seed) < heldOut.share ? "heldOut" : "train";
+          await write(split, source, encoded);
+          continue;
+        }
+        parts.push(encoded);
+        if (!isLast) continue;
+        waiting.push({ source, parts });
+        parts = [];
+        if (waiting.length <= heldOut.documents) continue;
+        const oldest = waiting.shift()!;
+        for (const part of oldest.parts) await write("train", oldest.source, part);
+      }
+    }
+    for (const { source, parts } of waiting) for (const part of parts) await write("heldOut", source, part);
+    return {
+      sources,
+      settings: {
+        heldOut: heldOut.kind === "share" ? `${heldOut.share * 100} %` : `last ${heldOut.documents}`,
+        ...(heldOut.kind === "share" && { seed }),
+        separator,
+        textField,
+      },
+    };
+  });
+}
+
+export type DatasetWriter = (split: SplitName, source: SourceCounts, part: EncodedPart) => Promise<void>;
+
+/**
+ * Writes a data set's folder, whole or not at all: the shards that `fill` writes, the tokenizer, the manifest.
+ * @throws {FormatError} if nothing was written to train on.
+ */
+export async function writeDataset(
+  {
+    folder: out,
+    tokenizer,
+    files,
+    shardTokens,
+  }: DatasetTokenizer & { folder: string; shardTokens?: number | undefined },
+  fill: (write: DatasetWriter) => Promise<Pick<Manifest, "sources" | "settings">>,
+): Promise<Manifest> {
+  const dtype = tokenDtype(tokenizer.vocabSize);
+  return writeFolder(out, async (folder) => {
+    const writers = {
+      train: createShardWriter(folder, shardFile("train"), dtype, shardTokens),
+      heldOut: createShardWriter(folder, shardFile("heldOut"), dtype, shardTokens),
+    };
+    const totals = { train: noCounts(), heldOut: noCounts() };
+    try {
+      const { sources, settings } = await fill(async (split, source, { tokens, bytes, isLast }) => {
+        await writers[split].write(tokens);
+        for (const counts of [source[split], totals[split]]) {
+          counts.tokens += tokens.length;
+          counts.bytes += bytes;
+          if (isLast) counts.documents++;
+        }
+      });
+      if (totals.train.tokens === 0) {
+        throw new FormatError(
+          totals.heldOut.tokens === 0
+            ? `${out}: text to train on was required, the sources hold none.`
+            : `${out}: text to train on was required, all ${totals.heldOut.documents} documents were held out. Hold out fewer.`,
+        );
+      }
+      const [main] = files;
+      if (main === undefined) throw new FormatError(`${out}: a tokenizer that comes in files was required.`);
+      for (const [name, bytes] of files) await writeFileSynced(join(folder, name), bytes);
+      const manifest: Manifest = {
+        format: "mobilellm-data",
+        version: 1,
+        tokenizer: {
+          file: main[0],
+          sha256: sha256(main[1]),
+          vocabSize: tokenizer.vocabSize,
+          eosToken: endOfText(tokenizer),
+        },
+        dtype,
+        splits: {
+          train: { ...totals.train, shards: await writers.train.finish() },
+          heldOut: { ...totals.heldOut, shards: await writers.heldOut.finish() },
+        },
+        sources,
+        settings,
+      };
+      await writeFileSynced(join(folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+      return manifest;
+    } finally {
+      await writers.train.abort();
+      await writers.heldOut.abort();
+    }
+  });
+}
+
+export function newSource({ path, bytes }: { readonly path: string; readonly bytes: number }): SourceCounts {
+  return { file: basename(path), fileBytes: bytes, emptyDocuments: 0, train: noCounts(), heldOut: noCounts() };
+}
+
+/** @throws {FormatError} if the tokenizer names no end-of-text token. */
+export function endOfText(tokenizer: Tokenizer): number {
+  const [eosToken] = tokenizer.eosTokens;
+  if (eosToken === undefined) {
+    throw new FormatError(
+      "tokenizer: an end-of-text token is required, its files name none. Add eos_token to tokenizer_config.json.",
+    );
+  }
+  return eosToken;
+}
+
+/** Encodes the parts of a document as if it were whole; no beginning-of-text token. */
+export function createPartEncoder(tokenizer: Tokenizer): (part: DocumentPart) => number[] {
+  const encode = (text: string): number[] => tokenizer.encode(text, { addBos: false });
+  // A part goes on with a space. A tokenizer that puts one before every text must not get a second.
+  const bringsSpace = encode("a b").join() !== [...encode("a"), ...encode(" b")].join();
+  return ({ text, isFirst }) => encode(!isFirst && bringsSpace && text.startsWith(" ") ? text.slice(1) : text);
+}
+
+/** A number in [0, 1) that the text and the seed decide. */
+function drawFraction(text: string, seed: number): number {
+  return createHash("sha256").update(`${seed}\n`).update(text).digest().readUInt32BE() / 2 ** 32;
+}

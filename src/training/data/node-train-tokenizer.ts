@@ -1,0 +1,22 @@
+/** A tokenizer from text files. */
+import { createBpeTrainer, type BpeTrainerOptions, type TrainedTokenizer } from "../../tokenizer/train-bpe.ts";
+import { type DocumentOptions, readDocuments, type SourceFile } from "./node-sources.ts";
+
+export type TrainTokenizerOptions = BpeTrainerOptions & DocumentOptions & { readonly sources: readonly SourceFile[] };
+
+/** The files of a Hugging Face tokenizer, by name. */
+export async function trainTokenizer(options: TrainTokenizerOptions): Promise<ReadonlyMap<string, Uint8Array>> {
+  const trainer = createBpeTrainer(options);
+  for (const source of options.sources) {
+    for await (const { text } of readDocuments(source, options)) trainer.add(text);
+  }
+  return tokenizerFiles(trainer.train());
+}
+
+function tokenizerFiles({ tokenizerJson, tokenizerConfig }: TrainedTokenizer): ReadonlyMap<string, Uint8Array> {
+  const bytes = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+  return new Map([
+    ["tokenizer.json", bytes(tokenizerJson)],
+    ["tokenizer_config.json", bytes(tokenizerConfig)],
+  ]);
+}
