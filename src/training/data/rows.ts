@@ -1,0 +1,44 @@
+/** Rows to train on, cut out of a stream of tokens. */
+import type { TokenStream } from "./token-stream.ts";
+
+/** T + 1 token ids; with `learn`, only targets i with learn[i] = 1 count (i indexes tokens; learn[0] is never used). */
+export type Row = ArrayLike<number> | { readonly tokens: ArrayLike<number>; readonly learn: ArrayLike<number> };
+
+export type RowSource = {
+  /** How many rows there are. */
+  readonly count: number;
+  /** Targets that count, in all rows. */
+  readonly targets: number;
+  read(index: number): Promise<Row>;
+};
+
+/**
+ * Windows of length + 1 tokens that overlap by one, so that each token of the stream is a target exactly once. Before the
+ * first token stands the last one: the end-of-text token that stands before every other document. What the last
+ * window lacks comes from the start again, and does not count.
+ */
+export function windowRows(stream: TokenStream, length: number): RowSource {
+  const total = stream.length;
+  return {
+    count: Math.ceil(total / length),
+    targets: total,
+    async read(index) {
+      const first = index * length; // the first target
+      const counted = Math.min(length, total - first);
+      if (first > 0 && counted === length) return stream.read(first - 1, length + 1);
+      const tokens = new Uint32Array(length + 1);
+      for (let done = 0; done <= length;) {
+        const at = (first + total - 1 + done) % total;
+        const part = await stream.read(at, Math.min(length + 1 - done, total - at));
+        tokens.set(part, done);
+        done += part.length;
+      }
+      return counted === length ? tokens : { tokens, learn: tokens.map((_, i) => (i >= 1 && i <= counted ? 1 : 0)) };
+    },
+  };
+}
+
+/** Rows that are in memory. */
+export function listRows(rows: readonly Row[], targets: number): RowSource {
+  return { count: rows.length, targets, read: async (index) => rows[index]! };
+}
