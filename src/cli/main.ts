@@ -7,6 +7,7 @@ import { Command, CommanderError } from "commander";
 import { createChatCommand } from "./chat.ts";
 import { createConvertCommand } from "./convert.ts";
 import { createDataCommand } from "./data.ts";
+import { createDashboardCommand } from "./dashboard.ts";
 import { createDesignCommand } from "./design.ts";
 import { createGenerateCommand } from "./generate.ts";
 import { createInfoCommand } from "./info.ts";
@@ -29,6 +30,7 @@ for (const create of [
   createInfoCommand,
   createDesignCommand,
   createDataCommand,
+  createDashboardCommand,
   createConvertCommand,
   createQuantizeCommand,
 ]) {

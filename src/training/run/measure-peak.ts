@@ -1,0 +1,38 @@
+/** What this machine can do at most: the fastest of a few matrix products, by which a run's speed is judged. */
+import type { Backend } from "../../backends/backend.ts";
+import { createRecorder } from "../../program/program.ts";
+import { createRandom } from "../../random.ts";
+
+/** Large enough that the product, not its start, takes the time; small enough that the operands stay in cache. */
+const SIZE = 512;
+/** One after the other in a replay, so that asking for it doesn't count. */
+const PRODUCTS = 4;
+const REPLAYS = 6;
+
+/** FLOP/s of an f32 product of 512 × 512 matrices on all threads of `backend`; takes a fraction of a second. */
+export async function measurePeak(backend: Backend, now: () => number): Promise<number> {
+  const recorder = createRecorder({ tokens: SIZE, outputs: SIZE, positions: SIZE });
+  const weight = recorder.weight("weight", SIZE, SIZE, "f32");
+  const x = recorder.input("x", SIZE);
+  let product = x;
+  for (let i = 0; i < PRODUCTS; i++) product = recorder.linear(product, weight);
+  const { program } = recorder.finish(product);
+
+  const machine = await backend.open(program);
+  try {
+    const random = createRandom(1);
+    const values = Float32Array.from({ length: SIZE * SIZE }, () => random.normal() / Math.sqrt(SIZE));
+    const bytes = new Uint8Array(values.buffer);
+    await machine.upload(weight, 0, SIZE, "F32", bytes.slice());
+    await machine.write(x, 0, bytes.slice());
+    let best = Infinity;
+    for (let i = 0; i < REPLAYS; i++) {
+      const from = now();
+      await machine.run({ tokens: SIZE, position: 0, outputs: SIZE });
+      best = Math.min(best, now() - from);
+    }
+    return (1000 * PRODUCTS * 2 * SIZE ** 3) / best;
+  } finally {
+    await machine.dispose();
+  }
+}

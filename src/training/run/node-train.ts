@@ -1,0 +1,249 @@
+/** A training run in a folder: opens what the recipe names, runs the loop, and closes everything again. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FormatError } from "../../errors.ts";
+import type { Checkpoint } from "../../formats/checkpoint.ts";
+import type { Model } from "../../inference/model.ts";
+import { countParameters, type ModelConfig } from "../../model/config.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import type { Loader, LoaderPosition, Trainer } from "../trainer-contract.ts";
+import { ShapeMismatch } from "./json-shape.ts";
+import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SampleRequest } from "./loop.ts";
+import type { MetricsRecord } from "./metrics.ts";
+import { openRunFolder, type RunFolder } from "./node-run-folder.ts";
+import { createModelConfig, parseRecipe, type Recipe } from "./recipe.ts";
+import type { RunState } from "./run-state.ts";
+
+/** Where a trainer's weights come from. */
+export type TrainerSource =
+  | { readonly config: ModelConfig }
+  | { readonly model: Checkpoint }
+  | { readonly resume: string };
+
+export type TrainerOptions = TrainerSource &
+  Pick<Recipe, "optimizer" | "schedule" | "recompute" | "seed" | "device" | "threads"> & {
+    /** Most rows of a micro-batch. */
+    readonly rows: number;
+    /** Most predicted tokens of a row. */
+    readonly length: number;
+  };
+
+export type LoaderOptions = Recipe["data"] & Pick<Recipe, "seed"> & { readonly position?: LoaderPosition };
+
+/** What only the edge can do. */
+export type TrainEdges = {
+  createTrainer(options: TrainerOptions): Promise<Trainer>;
+  openLoader(options: LoaderOptions): Promise<Loader & { close?(): Promise<void> }>;
+  openTokenizer(path: string): Promise<Tokenizer>;
+  openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;
+  openModel(
+    checkpoint: Checkpoint,
+    options: Pick<Recipe, "threads" | "device"> & Pick<ModelConfig, "sharing"> & { readonly tokenizer: Tokenizer },
+  ): Promise<Model>;
+  /** Forward, for a token: of its matrices, and for each position it looks back at. */
+  forwardFlops(config: ModelConfig): { readonly flopsPerToken: number; readonly attentionFlopsPerPosition: number };
+  /** FLOP/s. */
+  measurePeak(recipe: Pick<Recipe, "threads" | "device">): Promise<number>;
+};
+
+export type TrainOptions = {
+  /** Text and name of a recipe; when resuming, by default the one that the run was started with. */
+  readonly recipe: { readonly source: string; readonly file: string } | undefined;
+  readonly out: string;
+  readonly resume: CheckpointName | undefined;
+  readonly threads: number | undefined;
+  readonly signal: AbortSignal;
+  readonly onRecord?: (record: MetricsRecord) => void;
+};
+
+/** @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes. */
+export async function trainRecipe(options: TrainOptions, edges: TrainEdges): Promise<RunSummary> {
+  const folder = await openRunFolder(options.out, options.resume !== undefined);
+  const opened: (() => Promise<void>)[] = [() => folder.release()];
+  try {
+    return await train(options, edges, folder, opened);
+  } finally {
+    for (const close of opened.reverse()) await close();
+  }
+}
+
+async function train(
+  options: TrainOptions,
+  edges: TrainEdges,
+  folder: RunFolder,
+  opened: (() => Promise<void>)[],
+): Promise<RunSummary> {
+  const { signal, resume } = options;
+  const recipe = chooseRecipe(options, folder);
+  const state = resume === undefined ? undefined : await folder.readState(resume);
+  const { data, seed } = recipe;
+
+  const tokenizerPath = data.datasets[0]!.folder;
+  const tokenizer = await edges.openTokenizer(tokenizerPath);
+  const loader = await edges.openLoader({ ...data, seed, ...(state && { position: state.position }) });
+  opened.push(async () => loader.close?.());
+  const peakFlopsPerSecond = await edges.measurePeak(recipe);
+  signal.throwIfAborted();
+
+  const source = await chooseSource(recipe, tokenizer, state && folder.checkpointPath(resume!), edges, signal);
+  const trainer = await openTrainer(source, recipe, edges);
+  opened.push(() => trainer.dispose());
+  checkVocabulary(trainer.config, tokenizer, recipe);
+  checkStep(trainer, state, folder);
+
+  const files = await modelFiles(tokenizerPath, tokenizer, trainer.config);
+  const save = (name: CheckpointName, saved: RunState): Promise<void> =>
+    trainer.save(folder.checkpointPath(name), { files: { ...files, "run.json": toJson(saved) } });
+  await folder.writeRecipe(toJson(recipe));
+  // What `last` says of the growing files must not be more than is left of them.
+  if (state && resume === "best") await save("last", state);
+  const output = await folder.openOutput(state?.offsets, save);
+  opened.push(() => output.close());
+
+  const { flopsPerToken, attentionFlopsPerPosition } = edges.forwardFlops(trainer.config);
+  const parts: RunParts = {
+    trainer,
+    loader,
+    output,
+    clock: { now: () => performance.now(), date: () => Date.now() },
+    writeSamples: (requests, stop) => writeSamples(trainer, tokenizer, recipe, edges, requests, stop),
+    signal,
+    ...(options.onRecord && { onRecord: options.onRecord }),
+  };
+  const description = {
+    name: folder.name,
+    parameters: countParameters(trainer.config).total,
+    shape: describeShape(trainer.config),
+    peakFlopsPerSecond,
+    // Backward is a product for the inputs and one for the weights; a token looks back at half the row on average.
+    flopsPerToken: 3 * (flopsPerToken + (attentionFlopsPerPosition * (data.length + 1)) / 2),
+  };
+  return await runTraining(recipe, description, parts, state);
+}
+
+/** What may not change while a run goes on: other weights or other data would make it another run. */
+const fixedKeys = ["model", "init", "data", "seed"] as const;
+
+function chooseRecipe({ recipe: given, threads }: TrainOptions, folder: RunFolder): Recipe {
+  const stored = folder.recipe === undefined ? undefined : parseRecipe(folder.recipe, join(folder.path, "recipe.json"));
+  if (given === undefined && stored === undefined) {
+    throw new FormatError(`${folder.path}: a recipe is required to start a run. Print one with --print-recipe.`);
+  }
+  const recipe = given === undefined ? stored! : parseRecipe(given.source, given.file);
+  for (const key of stored === undefined ? [] : fixedKeys) {
+    if (JSON.stringify(recipe[key]) === JSON.stringify(stored![key])) continue;
+    throw new FormatError(
+      `${given!.file}: ${key} must stay what the run in ${folder.path} was started with. Start another run for it, in another folder.`,
+    );
+  }
+  return threads === undefined ? recipe : { ...recipe, threads };
+}
+
+async function chooseSource(
+  recipe: Recipe,
+  tokenizer: Tokenizer,
+  resumed: string | undefined,
+  edges: TrainEdges,
+  signal: AbortSignal,
+): Promise<TrainerSource> {
+  if (resumed !== undefined) return { resume: resumed };
+  if (recipe.init !== undefined) return { model: await edges.openCheckpoint(recipe.init, { signal }) };
+  try {
+    return { config: createModelConfig(recipe, tokenizer) };
+  } catch (cause) {
+    if (!(cause instanceof ShapeMismatch)) throw cause;
+    throw new FormatError(`the recipe's ${cause.message}`, { cause });
+  }
+}
+
+async function openTrainer(source: TrainerSource, recipe: Recipe, edges: TrainEdges): Promise<Trainer> {
+  const { optimizer, schedule, recompute, seed, device, threads, batch, data } = recipe;
+  const settings = { optimizer, schedule, recompute, seed, device, threads, rows: batch.rows, length: data.length };
+  try {
+    return await edges.createTrainer({ ...source, ...settings });
+  } finally {
+    if ("model" in source) await source.model.close();
+  }
+}
+
+function checkVocabulary(config: ModelConfig, tokenizer: Tokenizer, { init, data }: Recipe): void {
+  if (config.vocabSize >= tokenizer.vocabSize) return;
+  throw new FormatError(
+    `${init ?? "the model"}: a vocabulary of ${tokenizer.vocabSize} tokens was required by ${data.datasets[0]!.folder}, it has ${config.vocabSize}. Make the data set with the model's own tokenizer.`,
+  );
+}
+
+function checkStep(trainer: Trainer, state: RunState | undefined, folder: RunFolder): void {
+  const step = state?.step ?? 0;
+  if (trainer.steps === step) return;
+  throw new FormatError(
+    `${folder.path}: the checkpoint's run.json is of step ${step}, its weights of step ${trainer.steps}. Resume from the other checkpoint.`,
+  );
+}
+
+async function writeSamples(
+  trainer: Trainer,
+  tokenizer: Tokenizer,
+  { sample, seed, threads, device }: Recipe,
+  edges: TrainEdges,
+  requests: readonly SampleRequest[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const checkpoint = await trainer.checkpoint();
+  const model = await edges.openModel(checkpoint, { threads, device, sharing: trainer.config.sharing, tokenizer });
+  try {
+    const texts: string[] = [];
+    for (const { prompt, temperature } of requests) {
+      const { text } = await model.generate(prompt, { temperature, seed, maxTokens: sample.tokens, signal }).result;
+      texts.push(text);
+    }
+    return texts;
+  } finally {
+    await model.dispose();
+    await checkpoint.close();
+  }
+}
+
+/** What makes a checkpoint a whole model for transformers and for us: the tokenizer, and how texts end. */
+async function modelFiles(
+  tokenizerPath: string,
+  tokenizer: Tokenizer,
+  config: ModelConfig,
+): Promise<Record<string, string>> {
+  const read = (name: string): Promise<string | undefined> =>
+    readFile(join(tokenizerPath, name), "utf8").catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw error;
+    });
+  const [eos] = tokenizer.eosTokens;
+  const tokenizerConfig = {
+    tokenizer_class: "PreTrainedTokenizerFast",
+    ...(tokenizer.bosToken !== undefined && { bos_token: tokenizer.tokenText(tokenizer.bosToken) }),
+    ...(eos !== undefined && { eos_token: tokenizer.tokenText(eos) }),
+    ...(tokenizer.chatTemplate !== undefined && { chat_template: tokenizer.chatTemplate }),
+    clean_up_tokenization_spaces: false,
+    model_max_length: config.contextLength,
+    ...(JSON.parse((await read("tokenizer_config.json")) ?? "{}") as Record<string, unknown>),
+  };
+  const { bosToken, eosTokens } = config;
+  const tokenizerJson = await read("tokenizer.json");
+  return {
+    ...(tokenizerJson !== undefined && { "tokenizer.json": tokenizerJson }),
+    "tokenizer_config.json": toJson(tokenizerConfig),
+    "generation_config.json": toJson({
+      ...(bosToken !== undefined && { bos_token_id: bosToken }),
+      ...(eosTokens.length > 0 && { eos_token_id: eosTokens.length === 1 ? eosTokens[0] : eosTokens }),
+      do_sample: true,
+      temperature: 0.8,
+    }),
+  };
+}
+
+function describeShape({ layers, dim, heads, kvHeads, vocabSize, sharing }: ModelConfig): string {
+  const shared = sharing.kind === "none" ? "" : `, ${sharing.kind} ×${sharing.repeats}`;
+  return `${layers} layers × ${dim}, ${heads} heads (${kvHeads} kv), vocabulary ${vocabSize}${shared}`;
+}
+
+function toJson(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
