@@ -18,6 +18,11 @@ export class BackendError extends Error {
   override readonly name = "BackendError";
 }
 
+/** Training can't go on: loss or gradients are not finite. */
+export class TrainingError extends Error {
+  override readonly name = "TrainingError";
+}
+
 /** Guards against our own mistakes; never for user input. */
 export function invariant(condition: unknown, message: string): asserts condition {
   if (!condition) throw new Error(`internal: ${message}`);

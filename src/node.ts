@@ -112,11 +112,11 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
 }
 
 /** Node 20 keeps relaxed SIMD behind a flag, which holds for modules compiled after it is set; later versions ignore it. */
-function allowRelaxedSimd(): void {
+export function allowRelaxedSimd(): void {
   if (Number.parseInt(process.versions.node, 10) < 22) setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
 
-function spawnThread(): WorkerPort {
+export function spawnThread(): WorkerPort {
   const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url), {
     execArgv: [], // `node -e` and its like hand on options that a worker refuses
   });

@@ -41,7 +41,7 @@ export async function openModel(
   return createModel(checkpoint.name, loaded, tokenizer);
 }
 
-function chooseBackend(device: Device, wasm: WasmOptions): Backend {
+export function chooseBackend(device: Device, wasm: WasmOptions): Backend {
   switch (device) {
     case "wasm":
       return createWasmBackend(wasm);

@@ -42,6 +42,8 @@ export interface Machine {
 export type RunOptions = {
   /** Written from their first byte on. */
   readonly inputs?: readonly { readonly tensor: Tensor; readonly bytes: Uint8Array }[];
+  /** Which stretch of the program; default: all of it. */
+  readonly part?: string;
   /** The first `length` bytes to give back. Default: none. */
   readonly output?: { readonly tensor: Tensor; readonly length: number };
   readonly signal?: AbortSignal | undefined;

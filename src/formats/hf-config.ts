@@ -23,6 +23,8 @@ export type HfConfig = {
   readonly isTied: boolean;
   /** MobileLLM-LS: each block is applied twice in a row. */
   readonly layer_sharing: boolean;
+  /** Any other schedule of shared blocks: this project's own key, checked where schedules are known (model/config). */
+  readonly sharing_schedule?: unknown;
   readonly bos_token_id: number | undefined;
   readonly eos_token_ids: readonly number[];
 };
@@ -96,6 +98,7 @@ export function parseHfConfig(json: unknown, file: string): HfConfig {
     hidden_act: activation,
     isTied: flag(json, "share_embedding", file) ?? flag(json, "tie_word_embeddings", file) ?? false,
     layer_sharing: flag(json, "layer_sharing", file) ?? false,
+    ...(isObject(json["sharing_schedule"]) ? { sharing_schedule: json["sharing_schedule"] } : {}),
     bos_token_id: tokenIds(json, "bos_token_id", 1, vocabulary, file)[0],
     eos_token_ids: tokenIds(json, "eos_token_id", 2, vocabulary, file),
   };
@@ -130,7 +133,8 @@ export function writeHfConfig(
   config: HfConfig,
   extra: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> {
-  const isLlama = !config.layer_sharing && config.hidden_act === "silu";
+  const { sharing_schedule } = config;
+  const isLlama = !config.layer_sharing && sharing_schedule === undefined && config.hidden_act === "silu";
   const [firstEos] = config.eos_token_ids;
   return {
     architectures: [isLlama ? "LlamaForCausalLM" : "MobileLLMForCausalLM"],
@@ -151,6 +155,7 @@ export function writeHfConfig(
     mlp_bias: false,
     tie_word_embeddings: config.isTied,
     ...(isLlama ? {} : { share_embedding: config.isTied, layer_sharing: config.layer_sharing }),
+    ...(sharing_schedule === undefined ? {} : { sharing_schedule }),
     bos_token_id: config.bos_token_id ?? null,
     eos_token_id: config.eos_token_ids.length > 1 ? config.eos_token_ids : (firstEos ?? null),
     ...extra,

@@ -43,3 +43,36 @@ export function f16x4(pointer: usize): v128 {
   const bits = v128.and(i32x4.shl(v128.load16x4_s(pointer), 13), i32x4.splat(0x8fffe000));
   return f32x4.mul(bits, f32x4.splat(5192296858534827628530496329220096.0));
 }
+
+export function max4(a: v128): f32 {
+  return max<f32>(
+    max<f32>(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)),
+    max<f32>(f32x4.extract_lane(a, 2), f32x4.extract_lane(a, 3)),
+  );
+}
+
+/** Natural logarithm of a positive, normal number, within 2 units in the last place (Cephes logf, S. Moshier). */
+export function log1(x: f32): f32 {
+  // AssemblyScript's own Math.log keeps tables in the memory that is ours to lay out.
+  const bits = reinterpret<i32>(x);
+  let e = (bits >> 23) - 126;
+  let m = reinterpret<f32>((bits & 0x007fffff) | 0x3f000000); // 0.5 … 1
+  if (m < <f32>0.707106781186547524) {
+    e--;
+    m += m;
+  }
+  m -= 1;
+  const z = m * m;
+  let p: f32 = 7.0376836292e-2;
+  p = p * m - <f32>1.151461031e-1;
+  p = p * m + <f32>1.167699874e-1;
+  p = p * m - <f32>1.2420140846e-1;
+  p = p * m + <f32>1.4249322787e-1;
+  p = p * m - <f32>1.6668057665e-1;
+  p = p * m + <f32>2.0000714765e-1;
+  p = p * m - <f32>2.4999993993e-1;
+  p = p * m + <f32>3.3333331174e-1;
+  let y = p * m * z + <f32>e * <f32>-2.1219444e-4;
+  y -= z * <f32>0.5;
+  return m + y + <f32>e * <f32>0.693359375;
+}

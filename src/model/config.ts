@@ -177,10 +177,35 @@ export function fromHfConfig(hf: HfConfig): ModelConfig {
     isTied: hf.isTied,
     normEps: hf.rms_norm_eps,
     ropeTheta: hf.rope_theta,
-    sharing: hf.layer_sharing ? twiceInARow : noSharing,
+    sharing: (hf.sharing_schedule as Sharing | undefined) ?? (hf.layer_sharing ? twiceInARow : noSharing),
     bosToken: hf.bos_token_id,
     eosTokens: hf.eos_token_ids,
   };
   checkConfig(config);
   return config;
+}
+
+/** The config.json that describes a model. */
+export function toHfConfig(config: ModelConfig): HfConfig {
+  const { kind, repeats, cache } = config.sharing;
+  const isTwiceInARow = kind === "immediate" && repeats === 2 && cache === "own";
+  return {
+    model_type: "mobilellm",
+    hidden_size: config.dim,
+    num_hidden_layers: config.layers,
+    num_attention_heads: config.heads,
+    num_key_value_heads: config.kvHeads,
+    head_dim: config.headSize,
+    intermediate_size: config.hidden,
+    vocab_size: config.vocabSize,
+    max_position_embeddings: config.contextLength,
+    rms_norm_eps: config.normEps,
+    rope_theta: config.ropeTheta,
+    hidden_act: config.activation === "swiglu" ? "silu" : "relu",
+    isTied: config.isTied,
+    layer_sharing: isTwiceInARow,
+    ...(isTwiceInARow || kind === "none" ? {} : { sharing_schedule: { kind, repeats, cache } }),
+    bos_token_id: config.bosToken,
+    eos_token_ids: config.eosTokens,
+  };
 }

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { planMemory } from "./memory-plan.ts";
-import { createRecorder, readsOf, tensorBytes } from "./program.ts";
+import { createRecorder, overlaysOf, readsOf, tensorBytes } from "./program.ts";
 
 const limits = { tokens: 5, outputs: 2, positions: 9 };
 
@@ -20,16 +20,31 @@ it("gives tensors that are alive together places that do not overlap", () => {
   const program = recordBlock();
   const plan = planMemory(program, 128);
   const lastRead = new Map(program.operations.flatMap((o, i) => readsOf(o).map((tensor) => [tensor, i] as const)));
-  program.operations.forEach(({ out }, index) => {
+  program.operations.forEach((operation, index) => {
+    const { out } = operation;
     const start = plan.address.get(out)!;
     const end = start + tensorBytes(out, limits);
     for (const [other, at] of plan.address) {
       const isAlive = other.kind !== "activation" || (lastRead.get(other) ?? -1) >= index;
       const isMadeLater = program.operations.findIndex((o) => o.out === other) > index;
-      if (other === out || !isAlive || isMadeLater) continue;
+      // An operand that is read here for the last time may give its place to the result.
+      const mayGiveWay = overlaysOf(operation).includes(other) && lastRead.get(other) === index;
+      if (other === out || !isAlive || isMadeLater || mayGiveWay) continue;
       expect(start >= at + tensorBytes(other, limits) || end <= at, `${out.name} over ${other.name}`).toBe(true);
     }
   });
+});
+
+it("gives a result the place of an operand that dies with it, and never one that lives on", () => {
+  const r = createRecorder(limits);
+  const x = r.relu(r.input("x", 8));
+  const sum = r.add(x, r.relu(x));
+  const { program, output } = r.finish(r.relu(r.add(x, sum)));
+  const { address } = planMemory(program, 0);
+  const [, dying, first, second] = program.operations.map(({ out }) => address.get(out)!);
+  expect(first).toBe(dying); // x lives on
+  expect([address.get(x), first]).toContain(second);
+  expect(address.get(output)).not.toBe(second);
 });
 
 it("lets activations share places", () => {

@@ -1,14 +1,25 @@
 /** A program into commands for the loop in program.simd.ts, and the memory that they need. */
 import { invariant } from "../../errors.ts";
 import { type MemoryPlan, planMemory } from "../../program/memory-plan.ts";
-import { type Operation, type Program, readsOf, type Tensor, tensorBytes } from "../../program/program.ts";
-import { COMMAND_WORDS, dtypeCode, HEADER_BYTES, opcode } from "./layout.ts";
+import {
+  maxRows,
+  type Operation,
+  type Part,
+  type Program,
+  readsOf,
+  type Tensor,
+  tensorBytes,
+  writesOf,
+} from "../../program/program.ts";
+import { COMMAND_WORDS, dtypeCode, HEADER_BYTES, opcode, productForm, TRAINING_SCRATCH_BYTES } from "./layout.ts";
 
 export type CompiledProgram = {
   readonly plan: MemoryPlan;
   /** Words of all commands, to be copied to `commandsAt`. */
   readonly commands: Int32Array;
   readonly commandsAt: number;
+  /** Where a replay starts and ends, in commands, by name of the part. */
+  readonly parts: ReadonlyMap<string | undefined, Part>;
   readonly scratchAt: number;
   /** Of one thread. */
   readonly scratchBytes: number;
@@ -16,24 +27,116 @@ export type CompiledProgram = {
   readonly totalBytes: number;
 };
 
+/** An operation is one command or several; between them, too, threads may have to wait for each other. */
+type Command = { readonly words: number[]; readonly reads: Tensor[]; readonly writes: Tensor[] };
+
 export function compileProgram(program: Program, threads: number): CompiledProgram {
+  const counts = program.operations.map((operation) => commandCount(operation, program));
+  const total = counts.reduce((sum, count) => sum + count, 0);
   const commandsAt = HEADER_BYTES;
-  const scratchAt = commandsAt + program.operations.length * COMMAND_WORDS * 4;
+  const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
+  const trains = program.operations.some((operation) => operation.op === "matmul");
   // A row of attention scores, or a tile of 4 × 8 outputs.
-  const scratchBytes = Math.ceil(Math.max(program.limits.positions * 4, 128) / 64) * 64;
+  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 128) / 64) * 64;
+  const scratchBytes = trains ? TRAINING_SCRATCH_BYTES : rowScratch;
   const plan = planMemory(program, scratchAt + threads * scratchBytes);
-  const commands = new Int32Array(program.operations.length * COMMAND_WORDS);
-  const barriers = placeBarriers(program, plan);
-  program.operations.forEach((operation, index) => {
-    const words = encode(operation, plan);
-    invariant(words.length + 2 <= COMMAND_WORDS, `${operation.op} needs ${words.length} words`);
-    commands.set([opcode[operation.op], barriers[index]! ? 1 : 0, ...words], index * COMMAND_WORDS);
+
+  const commands = program.operations.flatMap((operation) => encode(operation, plan, program));
+  invariant(commands.length === total, "every operation has the number of commands that was planned");
+  const barriers = placeBarriers(commands, program, plan);
+  const words = new Int32Array(total * COMMAND_WORDS);
+  commands.forEach((command, index) => {
+    const [code, ...rest] = command.words;
+    invariant(rest.length + 2 <= COMMAND_WORDS, `a command of ${rest.length + 2} words`);
+    words.set([code!, barriers[index]! ? 1 : 0, ...rest], index * COMMAND_WORDS);
   });
-  return { plan, commands, commandsAt, scratchAt, scratchBytes, totalBytes: plan.end };
+  const startOf = (operation: number): number => counts.slice(0, operation).reduce((sum, count) => sum + count, 0);
+  const parts = new Map<string | undefined, Part>([[undefined, { start: 0, end: total }]]);
+  for (const [name, { start, end }] of program.parts ?? []) {
+    parts.set(name, { start: startOf(start), end: startOf(end) });
+  }
+  return { plan, commands: words, commandsAt, parts, scratchAt, scratchBytes, totalBytes: plan.end };
+}
+
+/** Chunks of rows whose logits are in memory at once. */
+function chunksOf(logits: Tensor, program: Program): number {
+  return Math.ceil(program.limits.tokens / maxRows(logits, program.limits));
+}
+
+function commandCount(operation: Operation, program: Program): number {
+  if (operation.op === "crossEntropy") return 2 * chunksOf(operation.logits, program);
+  if (operation.op === "crossEntropyBack") return 4 * chunksOf(operation.logits, program);
+  return 1;
+}
+
+function encode(operation: Operation, plan: MemoryPlan, program: Program): Command[] {
+  if (operation.op === "crossEntropy" || operation.op === "crossEntropyBack") {
+    return encodeCrossEntropy(operation, plan, program);
+  }
+  const isProduct = operation.op === "matmulInput" || operation.op === "matmulWeight";
+  const words = [opcode[isProduct ? "matmul" : operation.op], ...encodeOne(operation, plan)];
+  return [{ words, reads: readsOf(operation), writes: writesOf(operation) }];
+}
+
+/** Chunk by chunk: logits; losses and the logits' gradients in their place; and what these give to x and the weight. */
+function encodeCrossEntropy(
+  operation: Extract<Operation, { op: "crossEntropy" | "crossEntropyBack" }>,
+  plan: MemoryPlan,
+  program: Program,
+): Command[] {
+  const { out, logits, x, weight, targets } = operation;
+  const at = (tensor: Tensor): number => plan.address.get(tensor)!;
+  const chunk = maxRows(logits, program.limits);
+  const [C, V] = [x.cols, logits.cols];
+  const commands: Command[] = [];
+  for (let row = 0; row < program.limits.tokens; row += chunk) {
+    const product = (form: number, c: number, plus: number, a: number, b: number): number[] => [
+      opcode.matmul,
+      0,
+      c,
+      plus,
+      a,
+      b,
+      C,
+      V,
+      form,
+      row,
+      chunk,
+    ];
+    const [xAt, targetsAt, outAt] = [at(x) + row * C * 4, at(targets) + row * 4, at(out) + row * 4];
+    commands.push({
+      words: product(productForm.forward, at(logits), 0, xAt, at(weight)),
+      reads: [x, weight],
+      writes: [logits],
+    });
+    const isBack = operation.op === "crossEntropyBack";
+    const scaleAt = isBack ? at(operation.scale) : 0;
+    commands.push({
+      words: [opcode.crossEntropyRows, 0, outAt, at(logits), targetsAt, scaleAt, V, row, chunk],
+      reads: [targets, ...(isBack ? [operation.scale] : [])],
+      writes: [out, logits],
+    });
+    if (!isBack) continue;
+    const { dx, dWeight } = operation;
+    commands.push({
+      words: product(productForm.input, at(dx) + row * C * 4, 0, at(logits), at(weight)),
+      reads: [logits, weight],
+      writes: [dx],
+    });
+    commands.push({
+      words: product(productForm.weight, at(dWeight), at(dWeight), at(logits), xAt),
+      reads: [logits, x],
+      writes: [dWeight],
+    });
+  }
+  return commands;
 }
 
 /** Words 2 and on: rows, out, a, b, then the operation's own. */
-function encode(operation: Operation, plan: MemoryPlan): number[] {
+function encodeOne(
+  operation: Exclude<Operation, { op: "crossEntropy" | "crossEntropyBack" }>,
+  plan: MemoryPlan,
+): number[] {
   const at = (tensor: Tensor): number => plan.address.get(tensor)!;
   const { out } = operation;
   const start = (rowsOf: Tensor, a: Tensor, b?: Tensor): number[] => [
@@ -54,7 +157,12 @@ function encode(operation: Operation, plan: MemoryPlan): number[] {
       return [...start(out, x, weight), weight.cols, out.cols, weightCode(weight)];
     }
     case "rope":
-      return [...start(out, operation.x, operation.angles), out.cols, operation.angles.cols];
+      return [
+        ...start(out, operation.x, operation.angles),
+        out.cols,
+        operation.angles.cols,
+        operation.isInverse ? 1 : 0,
+      ];
     case "store":
       return [...start(operation.x, operation.x), out.cols];
     case "attention": {
@@ -68,7 +176,70 @@ function encode(operation: Operation, plan: MemoryPlan): number[] {
       return [...start(out, operation.x), out.cols];
     case "add":
       return [...start(out, operation.x, operation.y), out.cols];
+    case "matmul": {
+      const { x, weight } = operation;
+      return [0, at(out), 0, at(x), at(weight), x.cols, out.cols, productForm.forward, 0, ALL_ROWS];
+    }
+    case "matmulInput": {
+      const { dy, weight, plus } = operation;
+      const plusAt = plus ? at(plus) : 0;
+      return [0, at(out), plusAt, at(dy), at(weight), out.cols, dy.cols, productForm.input, 0, ALL_ROWS];
+    }
+    case "matmulWeight": {
+      const { dy, x } = operation;
+      return [0, at(out), at(out), at(dy), at(x), x.cols, dy.cols, productForm.weight, 0, ALL_ROWS];
+    }
+    case "selfAttention": {
+      const { lse, q, keys, values, headSize } = operation;
+      return [...start(out, q, keys), at(values), at(lse), q.cols / headSize, keys.cols / headSize, headSize];
+    }
+    case "selfAttentionBack": {
+      const { dKeys, dValues, dy, y, lse, q, keys, values, headSize } = operation;
+      const gradients = [at(dKeys), at(dValues), at(dy), at(y), at(lse)];
+      return [
+        ...start(out, q, keys),
+        at(values),
+        ...gradients,
+        (q.cols / headSize) | ((keys.cols / headSize) << 16),
+        headSize,
+      ];
+    }
+    case "rmsnormBack": {
+      const { scale, dy, x, gain, plus, eps } = operation;
+      return [...start(out, dy, x), at(gain), plus ? at(plus) : 0, at(scale), out.cols, floatBits(eps)];
+    }
+    case "gainBack":
+      return [...start(operation.dy, operation.dy, operation.x).with(1, at(out)), at(operation.scale), out.cols];
+    case "swigluBack": {
+      const { dUp, dy, gate, up } = operation;
+      return [...start(out, dy, gate), at(up), at(dUp), out.cols];
+    }
+    case "reluBack":
+      return [...start(out, operation.dy, operation.x), out.cols];
+    case "embedBack":
+      return [...start(operation.dy, operation.tokens, operation.dy).with(1, at(out)), out.cols];
+    case "squares": {
+      const count = fixedCount(operation.gradient);
+      return [0, at(out) + operation.at * 4, at(operation.gradient), 0, count];
+    }
+    case "clip":
+      return [0, at(out), at(operation.squares), at(operation.settings), operation.squares.cols];
+    case "adamw": {
+      const { gradient, mean, square, norm, settings, decays } = operation;
+      const moments = [at(mean), at(square), at(norm), fixedCount(out), decays ? 1 : 0];
+      return [0, at(out), at(gradient), at(settings), ...moments];
+    }
+    case "clear":
+      return [0, at(out), 0, 0, fixedCount(out)];
   }
+}
+
+/** More rows than any replay has. */
+const ALL_ROWS = 0x7fffffff;
+
+function fixedCount(tensor: Tensor): number {
+  invariant(typeof tensor.rows === "number", `${tensor.name} has a fixed number of rows`);
+  return tensor.rows * tensor.cols;
 }
 
 function weightCode(weight: Tensor): number {
@@ -82,10 +253,10 @@ function floatBits(value: number): number {
 }
 
 /**
- * A barrier stands before an operation that touches bytes which another operation since the last barrier has written,
- * or writes bytes which one has read: threads split different operations differently.
+ * A barrier stands before a command that touches bytes which another since the last barrier has written, or writes bytes
+ * which one has read: threads split different commands differently.
  */
-function placeBarriers(program: Program, plan: MemoryPlan): boolean[] {
+function placeBarriers(commands: readonly Command[], program: Program, plan: MemoryPlan): boolean[] {
   type Range = { start: number; end: number };
   let read: Range[] = [];
   let written: Range[] = [];
@@ -96,16 +267,17 @@ function placeBarriers(program: Program, plan: MemoryPlan): boolean[] {
   const meets = (ranges: Range[], { start, end }: Range): boolean =>
     ranges.some((other) => start < other.end && other.start < end);
 
-  return program.operations.map((operation) => {
-    const reads = readsOf(operation).map(range);
-    const writes = range(operation.out);
-    const needsBarrier = reads.some((r) => meets(written, r)) || meets(written, writes) || meets(read, writes);
+  return commands.map((command) => {
+    const reads = command.reads.map(range);
+    const writes = command.writes.map(range);
+    const needsBarrier =
+      reads.some((r) => meets(written, r)) || writes.some((w) => meets(written, w) || meets(read, w));
     if (needsBarrier) {
       read = [];
       written = [];
     }
     read.push(...reads);
-    written.push(writes);
+    written.push(...writes);
     return needsBarrier;
   });
 }

@@ -16,10 +16,11 @@ export const header = {
   tokens: 28,
   position: 32,
   outputs: 36,
-  commands: 40,
-  commandCount: 44,
-  scratch: 48,
-  scratchBytes: 52,
+  length: 40,
+  commands: 44,
+  commandCount: 48,
+  scratch: 52,
+  scratchBytes: 56,
 } as const;
 
 /** The first byte after the header, on a cache line of its own. */
@@ -43,6 +44,25 @@ export const opcode = {
   relu: 8,
   add: 9,
   tail: 10,
+  matmul: 11,
+  selfAttention: 12,
+  selfAttentionBack: 13,
+  rmsnormBack: 14,
+  gainBack: 15,
+  swigluBack: 16,
+  reluBack: 17,
+  embedBack: 18,
+  crossEntropyRows: 19,
+  squares: 20,
+  clip: 21,
+  adamw: 22,
+  clear: 23,
 } as const;
+
+/** The three products of training: x·wᵀ, dy·w, dyᵀ·x. */
+export const productForm = { forward: 0, input: 1, weight: 2 } as const;
+
+/** What a thread needs for training: the panels of matmul.simd.ts, and the tiles of self-attention.simd.ts. */
+export const TRAINING_SCRATCH_BYTES = 524_288;
 
 export const dtypeCode = { f32: 0, bf16: 1, q8: 2, q4: 3 } as const;

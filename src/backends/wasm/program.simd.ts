@@ -2,15 +2,22 @@
  * The command loop: every thread walks the same list of commands in linear memory, takes its share of each operation's
  * rows, and meets the others at a barrier where a command says so. Layouts of header and commands: layout.ts.
  */
+import { adamw, clip, countChunks, squares } from "../../kernels/adamw/adamw.simd";
 import { attention } from "../../kernels/attention/attention.simd";
+import { crossEntropyRows } from "../../kernels/cross-entropy/cross-entropy.simd";
 import { add, relu, swiglu } from "../../kernels/elementwise/elementwise.simd";
+import { reluBack, swigluBack } from "../../kernels/elementwise/elementwise-gradient.simd";
 import { embed } from "../../kernels/embed/embed.simd";
+import { embedBack } from "../../kernels/embed/embed-gradient.simd";
 import { linearFloat } from "../../kernels/linear/linear-float.simd";
 import { linearQ4 } from "../../kernels/linear/linear-q4.simd";
 import { linearQ8 } from "../../kernels/linear/linear-q8.simd";
+import { matmul } from "../../kernels/matmul/matmul.simd";
 import { quantize } from "../../kernels/quantize/quantize.simd";
 import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
+import { gainBack, rmsnormBack } from "../../kernels/rmsnorm/rmsnorm-gradient.simd";
 import { rope } from "../../kernels/rope/rope.simd";
+import { selfAttention, selfAttentionBack } from "../../kernels/self-attention/self-attention.simd";
 
 // Header: byte offsets from address 0, equal to `header` in layout.ts.
 const RUN: usize = 0;
@@ -23,10 +30,11 @@ const THREADS: usize = 24;
 const TOKENS: usize = 28;
 const POSITION: usize = 32;
 const OUTPUTS: usize = 36;
-const COMMANDS: usize = 40;
-const COMMAND_COUNT: usize = 44;
-const SCRATCH: usize = 48;
-const SCRATCH_BYTES: usize = 52;
+const LENGTH: usize = 40;
+const COMMANDS: usize = 44;
+const COMMAND_COUNT: usize = 48;
+const SCRATCH: usize = 52;
+const SCRATCH_BYTES: usize = 56;
 
 /** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
 const SPINS: i32 = 4000;
@@ -91,11 +99,69 @@ function shareOfFours(total: i32, thread: i32, threads: i32): i32 {
   return thread == threads ? total : share(total >> 2, thread, threads) << 2;
 }
 
+/** Rows of a chunk that start at `word(command, 9)`: at most word 10, fewer at the end, none past it. */
+function chunkRows(command: usize, start: usize, T: i32): i32 {
+  return max(0, min(word(command, start + 1), T - word(command, start)));
+}
+
+/** One of the three products of training, by whole micro-tiles of the longer side. */
+function product(command: usize, T: i32, scratch: usize, thread: i32, threads: i32): void {
+  const c = pointer(command, 3),
+    plus = pointer(command, 4),
+    a = pointer(command, 5),
+    b = pointer(command, 6);
+  const K = word(command, 7),
+    O = word(command, 8),
+    form = word(command, 9);
+  const rows = chunkRows(command, 10, T);
+  if (rows == 0) return;
+  // C (M, N) sums over `depth`
+  const M = form == 2 ? O : rows;
+  const N = form == 0 ? O : K;
+  const depth = form == 0 ? K : form == 1 ? O : rows;
+  const aRow = form == 0 ? K : form == 1 ? O : 1;
+  const aCol = form == 2 ? O : 1;
+  const bRow = form == 0 ? 1 : K;
+  const bCol = form == 0 ? K : 1;
+  if (M >= N) {
+    const units = (M + 5) / 6;
+    const first = share(units, thread, threads) * 6,
+      last = min(M, share(units, thread + 1, threads) * 6);
+    const skip = (<usize>(first * N)) << 2;
+    matmul(
+      c + skip,
+      plus ? plus + skip : 0,
+      N,
+      a + ((<usize>(first * aRow)) << 2),
+      aRow,
+      aCol,
+      b,
+      bRow,
+      bCol,
+      last - first,
+      depth,
+      0,
+      N,
+      scratch,
+    );
+  } else {
+    const first = shareOfEights(N, thread, threads),
+      last = shareOfEights(N, thread + 1, threads);
+    matmul(c, plus, N, a, aRow, aCol, b, bRow, bCol, M, depth, first, last, scratch);
+  }
+}
+
+/** As `share`, in whole pairs of vectors. */
+function shareOfEights(total: i32, thread: i32, threads: i32): i32 {
+  return min(total, share((total + 7) >> 3, thread, threads) << 3);
+}
+
 function walk(thread: i32): void {
   const threads = load<i32>(THREADS);
   const T = load<i32>(TOKENS);
   const N = load<i32>(OUTPUTS);
   const position = load<i32>(POSITION);
+  const length = load<i32>(LENGTH);
   const scratch = pointer(SCRATCH, 0) + <usize>thread * pointer(SCRATCH_BYTES, 0);
   const count = load<i32>(COMMAND_COUNT);
   let command = pointer(COMMANDS, 0);
@@ -133,7 +199,7 @@ function walk(thread: i32): void {
         break;
       }
       case 4:
-        rope(out, a, b, width, word(command, 7), position, from, to);
+        rope(out, a, b, width, word(command, 7), position, length, word(command, 8) != 0, from, to);
         break;
       case 5: {
         const bytes = (<usize>width) << 2;
@@ -168,6 +234,144 @@ function walk(thread: i32): void {
       case 10: {
         const bytes = (<usize>width) << 2;
         memory.copy(out + <usize>from * bytes, a + <usize>(T - N + from) * bytes, <usize>(to - from) * bytes);
+        break;
+      }
+      case 11:
+        product(command, T, scratch, thread, threads);
+        break;
+      case 12: {
+        const H = word(command, 8);
+        const units = ((rows + length - 1) / length) * H;
+        const first = share(units, thread, threads),
+          last = share(units, thread + 1, threads);
+        selfAttention(
+          out,
+          pointer(command, 7),
+          a,
+          b,
+          pointer(command, 6),
+          H,
+          word(command, 9),
+          word(command, 10),
+          rows,
+          length,
+          first,
+          last,
+          scratch,
+        );
+        break;
+      }
+      case 13: {
+        const heads = word(command, 12);
+        const G = heads >> 16;
+        const units = ((rows + length - 1) / length) * G;
+        const first = share(units, thread, threads),
+          last = share(units, thread + 1, threads);
+        selfAttentionBack(
+          out,
+          pointer(command, 7),
+          pointer(command, 8),
+          pointer(command, 9),
+          pointer(command, 10),
+          pointer(command, 11),
+          a,
+          b,
+          pointer(command, 6),
+          heads & 0xffff,
+          G,
+          word(command, 13),
+          rows,
+          length,
+          first,
+          last,
+          scratch,
+        );
+        break;
+      }
+      case 14:
+        rmsnormBack(
+          out,
+          pointer(command, 8),
+          a,
+          b,
+          pointer(command, 6),
+          pointer(command, 7),
+          word(command, 9),
+          load<f32>(command + 40),
+          from,
+          to,
+        );
+        break;
+      case 15: {
+        const C = word(command, 7);
+        const first = shareOfEights(C, thread, threads),
+          last = shareOfEights(C, thread + 1, threads);
+        gainBack(out, a, b, pointer(command, 6), C, rows, first, last);
+        break;
+      }
+      case 16: {
+        const count = rows * word(command, 8);
+        const first = shareOfFours(count, thread, threads),
+          last = shareOfFours(count, thread + 1, threads);
+        swigluBack(out, pointer(command, 7), a, b, pointer(command, 6), first, last);
+        break;
+      }
+      case 17:
+        reluBack(
+          out,
+          a,
+          b,
+          shareOfFours(rows * width, thread, threads),
+          shareOfFours(rows * width, thread + 1, threads),
+        );
+        break;
+      case 18:
+        embedBack(
+          out,
+          a,
+          b,
+          width,
+          rows,
+          shareOfFours(width, thread, threads),
+          shareOfFours(width, thread + 1, threads),
+        );
+        break;
+      case 19: {
+        const count = chunkRows(command, 8, T);
+        const first = share(count, thread, threads),
+          last = share(count, thread + 1, threads);
+        crossEntropyRows(out, a, b, pointer(command, 6), word(command, 7), first, last);
+        break;
+      }
+      case 20: {
+        const chunks = countChunks(width);
+        squares(out, a, width, share(chunks, thread, threads), share(chunks, thread + 1, threads));
+        break;
+      }
+      case 21:
+        if (thread == 0) clip(out, a, b, width);
+        break;
+      case 22: {
+        const count = word(command, 9);
+        const first = shareOfFours(count, thread, threads),
+          last = shareOfFours(count, thread + 1, threads);
+        adamw(
+          out,
+          a,
+          b,
+          pointer(command, 6),
+          pointer(command, 7),
+          pointer(command, 8),
+          word(command, 10) != 0,
+          first,
+          last,
+        );
+        break;
+      }
+      case 23: {
+        const first = (<usize>shareOfFours(width, thread, threads)) << 2,
+          last = (<usize>shareOfFours(width, thread + 1, threads)) << 2;
+        memory.fill(out + first, 0, last - first);
         break;
       }
     }

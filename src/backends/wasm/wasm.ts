@@ -8,7 +8,7 @@ import type { Backend, Machine, MemoryReport } from "../backend.ts";
 import { compileProgram, type CompiledProgram } from "./compile.ts";
 import { plainKernels, relaxedKernels } from "./generated/kernels.ts";
 import type { Reply, Request, StartMessage } from "./host.ts";
-import { header, HEADER_BYTES } from "./layout.ts";
+import { COMMAND_WORDS, header, HEADER_BYTES } from "./layout.ts";
 
 /** A worker, whichever runtime made it. */
 export type WorkerPort = {
@@ -153,10 +153,10 @@ function createMachine({
   const bytesOf = (array: Int32Array | Float32Array): Uint8Array =>
     new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
-  const { weights, constants, cache, activations } = compiled.plan.bytes;
+  const planned = Object.values(compiled.plan.bytes).reduce((sum, bytes) => sum + bytes, 0);
   const memory: MemoryReport = {
     ...compiled.plan.bytes,
-    program: compiled.totalBytes - weights - constants - cache - activations,
+    program: compiled.totalBytes - planned,
     total: compiled.totalBytes,
   };
 
@@ -168,8 +168,6 @@ function createMachine({
     async prepare() {
       const fixed = new Int32Array(HEADER_BYTES / 4);
       fixed[header.threads / 4] = workers.length;
-      fixed[header.commands / 4] = compiled.commandsAt;
-      fixed[header.commandCount / 4] = program.operations.length;
       fixed[header.scratch / 4] = compiled.scratchAt;
       fixed[header.scratchBytes / 4] = compiled.scratchBytes;
       await writeAt(0, bytesOf(fixed));
@@ -203,15 +201,17 @@ function createMachine({
       const reply = await ask({ kind: "read", address: addressOf(tensor) + offset, length });
       return reply.bytes!;
     },
-    async run({ tokens, position, outputs }, { inputs = [], output, signal } = {}) {
+    async run({ tokens, position, outputs, length = tokens }, { inputs = [], output, part, signal } = {}) {
       signal?.throwIfAborted();
+      const { start, end } = compiled.parts.get(part)!;
+      const commands = compiled.commandsAt + start * COMMAND_WORDS * 4;
       if (words) Atomics.store(words, header.cancel / 4, 0);
       const cancel = (): void => {
         if (words) Atomics.store(words, header.cancel / 4, 1);
       };
       signal?.addEventListener("abort", cancel);
       try {
-        const numbers = Int32Array.of(tokens, position, outputs);
+        const numbers = Int32Array.of(tokens, position, outputs, length, commands, end - start); // as in the header
         const reply = await ask({
           kind: "run",
           writes: [

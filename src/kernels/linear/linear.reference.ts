@@ -1,8 +1,10 @@
 /** y[t,o] = Σ_k x[t,k] · w[o,k], the sum in f64. The oracle of every linear kernel; quantized operands come widened. */
+import type { Floats } from "../floats.ts";
+
 export function linear(
-  y: Float32Array, // (T, O)
-  x: Float32Array, // (T, K)
-  w: Float32Array, // (O, K)
+  y: Floats, // (T, O)
+  x: Floats, // (T, K)
+  w: Floats, // (O, K)
   T: number,
   K: number,
   O: number,

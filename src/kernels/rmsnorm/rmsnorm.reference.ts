@@ -2,10 +2,12 @@
  * RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4):  y[t,c] = x[t,c] · gain[c] / √(mean_c x[t,c]² + eps)
  * The oracle: sums run in f64, so a difference is the fast kernel's own.
  */
+import type { Floats } from "../floats.ts";
+
 export function rmsnorm(
-  y: Float32Array, // (T, C)
-  x: Float32Array, // (T, C)
-  gain: Float32Array, // (C)
+  y: Floats, // (T, C)
+  x: Floats, // (T, C)
+  gain: Floats, // (C)
   T: number,
   C: number,
   eps: number,

@@ -2,21 +2,25 @@
  * Rotary positions (Su et al. 2021, arXiv:2104.09864) in Hugging Face's "rotate half" order: in each head the pair
  * (i, i + D/2) turns by the angle of its position. The oracle.
  */
+import type { Floats } from "../floats.ts";
+
 export function rope(
-  y: Float32Array, // (T, C)
-  x: Float32Array, // (T, C), C = H·D
-  angles: Float32Array, // (positions, D): D/2 cosines, D/2 sines
+  y: Floats, // (T, C)
+  x: Floats, // (T, C), C = H·D
+  angles: Floats, // (positions, D): D/2 cosines, D/2 sines
   T: number,
   C: number,
   D: number,
-  position: number, // of row 0
+  position: number, // of a sequence's first row
+  length: number, // rows of a sequence
+  isInverse: boolean, // turn back
 ): void {
   const half = D / 2;
   for (let t = 0; t < T; t++) {
     for (let head = t * C; head < (t + 1) * C; head += D) {
       for (let i = 0; i < half; i++) {
-        const cos = angles[(position + t) * D + i]!;
-        const sin = angles[(position + t) * D + half + i]!;
+        const cos = angles[(position + (t % length)) * D + i]!;
+        const sin = angles[(position + (t % length)) * D + half + i]! * (isInverse ? -1 : 1);
         const a = x[head + i]!;
         const b = x[head + half + i]!;
         y[head + i] = a * cos - b * sin;

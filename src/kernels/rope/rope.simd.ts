@@ -6,13 +6,17 @@ export function rope(
   angles: usize, // (positions, D): D/2 cosines, D/2 sines
   C: i32, // H·D
   D: i32,
-  position: i32, // of row 0
+  position: i32, // of a sequence's first row
+  length: i32, // rows of a sequence
+  isInverse: bool,
   from: i32, // rows
   to: i32,
 ): void {
   const half = (<usize>D) << 1; // bytes
+  const sign: f32 = isInverse ? -1 : 1;
+  const signs = f32x4.splat(sign);
   for (let t = from; t < to; t++) {
-    const cos = angles + ((<usize>(position + t) * <usize>D) << 2);
+    const cos = angles + ((<usize>(position + (t % length)) * <usize>D) << 2);
     const sin = cos + half;
     let head = (<usize>t * <usize>C) << 2;
     const end = head + ((<usize>C) << 2);
@@ -26,7 +30,7 @@ export function rope(
         const xa = v128.load(a + i),
           xb = v128.load(b + i),
           c = v128.load(cos + i),
-          s = v128.load(sin + i);
+          s = f32x4.mul(v128.load(sin + i), signs);
         v128.store(outA + i, f32x4.sub(f32x4.mul(xa, c), f32x4.mul(xb, s)));
         v128.store(outB + i, f32x4.add(f32x4.mul(xb, c), f32x4.mul(xa, s)));
       }
@@ -34,7 +38,7 @@ export function rope(
         const xa = load<f32>(a + i),
           xb = load<f32>(b + i),
           c = load<f32>(cos + i),
-          s = load<f32>(sin + i);
+          s = load<f32>(sin + i) * sign;
         store<f32>(outA + i, xa * c - xb * s);
         store<f32>(outB + i, xb * c + xa * s);
       }

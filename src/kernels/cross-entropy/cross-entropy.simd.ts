@@ -1,0 +1,53 @@
+// Twin of cross-entropy.reference.ts.
+import { exp1, exp4, log1, max4, sum4 } from "../math.simd";
+
+export function crossEntropyRows(
+  losses: usize, // (T)
+  logits: usize, // (T, V)
+  targets: usize, // (T) i32
+  scale: usize, // one number; 0: the loss only
+  V: i32,
+  from: i32, // rows
+  to: i32,
+): void {
+  const stride = (<usize>V) << 2;
+  const whole = stride & ~15;
+  for (let t = from; t < to; t++) {
+    const row = logits + <usize>t * stride;
+    const target = load<i32>(targets + ((<usize>t) << 2));
+    if (target < 0) {
+      store<f32>(losses + ((<usize>t) << 2), 0);
+      if (scale) memory.fill(row, 0, stride);
+      continue;
+    }
+    let v: usize = 0;
+    let largest4 = f32x4.splat(load<f32>(row));
+    for (; v < whole; v += 16) largest4 = f32x4.max(largest4, v128.load(row + v));
+    let largest = max4(largest4);
+    for (; v < stride; v += 4) largest = max<f32>(largest, load<f32>(row + v));
+    const own = load<f32>(row + ((<usize>target) << 2)) - largest;
+
+    // exp in place where the gradient is due; sums of four lanes, as wide as a row
+    const m = f32x4.splat(largest);
+    let sums = f32x4.splat(0);
+    for (v = 0; v < whole; v += 16) {
+      const e = exp4(f32x4.sub(v128.load(row + v), m));
+      sums = f32x4.add(sums, e);
+      v128.store(row + v, e);
+    }
+    let sum = sum4(sums);
+    for (; v < stride; v += 4) {
+      const e = exp1(load<f32>(row + v) - largest);
+      sum += e;
+      store<f32>(row + v, e);
+    }
+    store<f32>(losses + ((<usize>t) << 2), log1(sum) - own);
+    if (!scale) continue;
+    const factor = load<f32>(scale) / sum;
+    const f = f32x4.splat(factor);
+    for (v = 0; v < whole; v += 16) v128.store(row + v, f32x4.mul(v128.load(row + v), f));
+    for (; v < stride; v += 4) store<f32>(row + v, load<f32>(row + v) * factor);
+    const hit = row + ((<usize>target) << 2);
+    store<f32>(hit, load<f32>(hit) - load<f32>(scale));
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * A trainer in a folder: a Hugging Face folder that any loader reads (config.json, model.safetensors), the optimizer's
+ * moments beside it, and trainer.json. The folder is replaced as a whole: at any moment there is the old one or the new.
+ */
+import { access, mkdir, readFile, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { FormatError } from "../errors.ts";
+import type { Checkpoint } from "../formats/checkpoint.ts";
+import { writeHfConfig } from "../formats/hf-config.ts";
+import { openHfFolder } from "../formats/hf-folder.ts";
+import { atomicFileSink, fileSource, folderFiles } from "../formats/node-files.ts";
+import { readSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
+import { toHfConfig } from "../model/config.ts";
+import { readWeights } from "./parameter-sources.ts";
+import type { ParameterSource, TrainerCore, TrainerState } from "./trainer.ts";
+
+const FORMAT = 1;
+
+/** @param files further files, by name, that belong to the same moment. */
+export async function saveTrainer(
+  trainer: TrainerCore,
+  directory: string,
+  files: Readonly<Record<string, string | Uint8Array>>,
+): Promise<void> {
+  await settle(directory);
+  const [fresh, old] = [`${directory}.new`, `${directory}.old`];
+  await rm(fresh, { recursive: true, force: true });
+  await rm(old, { recursive: true, force: true });
+  await mkdir(fresh, { recursive: true });
+
+  const tensor = (name: string, stored: string, what: "weight" | "mean" | "square"): TensorToWrite => ({
+    name: stored,
+    shape: trainer.shapeOf(name),
+    encoding: "F32",
+    bytes: async () => new Uint8Array((await trainer.read(name, what)).buffer),
+  });
+  const names = trainer.parameterNames;
+  await writeTensors(
+    join(fresh, "model.safetensors"),
+    names.map((name) => tensor(name, name, "weight")),
+  );
+  await writeTensors(
+    join(fresh, "optimizer.safetensors"),
+    names.flatMap((name) => [tensor(name, `mean.${name}`, "mean"), tensor(name, `square.${name}`, "square")]),
+  );
+  const texts: Readonly<Record<string, string | Uint8Array>> = {
+    "config.json": toJson(writeHfConfig(toHfConfig(trainer.config), { torch_dtype: "float32" })),
+    "trainer.json": toJson({ format: FORMAT, ...trainer.state() }),
+    ...files,
+  };
+  for (const [name, content] of Object.entries(texts)) {
+    const sink = await atomicFileSink(join(fresh, name));
+    await sink.write(typeof content === "string" ? new TextEncoder().encode(content) : content);
+    await sink.commit();
+  }
+
+  if (await exists(directory)) await rename(directory, old);
+  await rename(fresh, directory);
+  await rm(old, { recursive: true, force: true });
+}
+
+export type SavedTrainer = {
+  readonly checkpoint: Checkpoint;
+  readonly state: TrainerState;
+  readonly source: ParameterSource;
+  close(): Promise<void>;
+};
+
+/** What `saveTrainer` wrote. @throws {FormatError} if the folder is no saved trainer. */
+export async function openSavedTrainer(directory: string): Promise<SavedTrainer> {
+  await settle(directory);
+  const path = join(directory, "trainer.json");
+  const text = await readFile(path, "utf8").catch((cause: Error) => {
+    throw new FormatError(`${path}: a saved trainer was required, and this can't be read. Check the path.`, { cause });
+  });
+  const state = parseState(text, path);
+  const checkpoint = await openHfFolder(folderFiles(directory));
+  const optimizer = await fileSource(join(directory, "optimizer.safetensors"));
+  const moments: Checkpoint = { ...checkpoint, name: optimizer.name, tensors: await readSafetensors(optimizer) };
+  return {
+    checkpoint,
+    state,
+    source: {
+      steps: state.steps,
+      weight: (name, count) => readWeights(checkpoint, name, count),
+      moments: async (name, count) => ({
+        mean: await readWeights(moments, `mean.${name}`, count),
+        square: await readWeights(moments, `square.${name}`, count),
+      }),
+    },
+    async close() {
+      await optimizer.close();
+      await checkpoint.close();
+    },
+  };
+}
+
+function parseState(text: string, path: string): TrainerState {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError(`${path}: JSON was required, and this is none. Use an earlier checkpoint.`, { cause });
+  }
+  const { format, steps, optimizer, schedule } = json as Record<string, unknown>;
+  if (format !== FORMAT) {
+    throw new FormatError(
+      `${path}: format ${FORMAT} was required, got ${String(format)}. Use the version that wrote it.`,
+    );
+  }
+  return { steps, optimizer, schedule } as TrainerState;
+}
+
+/** After a save that was broken off between its two renames: the old folder takes its place again. */
+async function settle(directory: string): Promise<void> {
+  const old = `${directory}.old`;
+  if (!(await exists(directory)) && (await exists(old))) await rename(old, directory);
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function writeTensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
+  const sink = await atomicFileSink(path);
+  try {
+    await writeSafetensors(sink, tensors);
+    await sink.commit();
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+function toJson(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
+}

@@ -1,0 +1,53 @@
+/** AdamW's settings, and the numbers of one update. */
+import { refuseUnknownKeys } from "../errors.ts";
+import { OPTIMIZER_SETTINGS, optimizerSettings } from "../program/program.ts";
+
+export type OptimizerOptions = {
+  /** Of the moving averages of the gradient and its square. Default: [0.9, 0.95]. */
+  readonly betas?: readonly [number, number];
+  /** Default: 1e-8. */
+  readonly eps?: number;
+  /** Of matrices, embedding and head among them; gains never decay. Default: 0.1. */
+  readonly weightDecay?: number;
+  /** The largest global norm of the gradients; null: unlimited. Default: 1. */
+  readonly clip?: number | null;
+};
+
+export type Optimizer = Required<OptimizerOptions>;
+
+/** Checks and fills in. @throws {RangeError} naming the field. */
+export function createOptimizer(options: OptimizerOptions = {}): Optimizer {
+  refuseUnknownKeys("optimizer", options, ["betas", "eps", "weightDecay", "clip"]);
+  const { betas = [0.9, 0.95], eps = 1e-8, weightDecay = 0.1, clip = 1 } = options;
+  if (betas.length !== 2 || !betas.every((beta) => beta >= 0 && beta < 1)) {
+    throw new RangeError(`optimizer.betas: expected two numbers from 0 to below 1, got ${JSON.stringify(betas)}.`);
+  }
+  if (!(eps > 0)) throw new RangeError(`optimizer.eps: expected a positive number, got ${String(eps)}.`);
+  if (!(weightDecay >= 0)) {
+    throw new RangeError(`optimizer.weightDecay: expected a number from 0, got ${String(weightDecay)}.`);
+  }
+  if (clip !== null && !(clip > 0)) {
+    throw new RangeError(`optimizer.clip: expected a positive number or null for none, got ${String(clip)}.`);
+  }
+  return { betas, eps, weightDecay, clip };
+}
+
+/** @param step updates done before this one, from 0. */
+export function settingsAt(
+  { betas, eps, weightDecay, clip }: Optimizer,
+  step: number,
+  learningRate: number,
+): Float32Array {
+  const settings = new Float32Array(OPTIMIZER_SETTINGS);
+  const [beta1, beta2] = betas;
+  settings[optimizerSettings.clip] = clip ?? Infinity;
+  settings[optimizerSettings.keep] = 1 - learningRate * weightDecay;
+  settings[optimizerSettings.beta1] = beta1;
+  settings[optimizerSettings.beta2] = beta2;
+  settings[optimizerSettings.rest1] = 1 - beta1;
+  settings[optimizerSettings.rest2] = 1 - beta2;
+  settings[optimizerSettings.eps] = eps;
+  settings[optimizerSettings.stepSize] = learningRate / (1 - beta1 ** (step + 1));
+  settings[optimizerSettings.correction] = Math.sqrt(1 - beta2 ** (step + 1));
+  return settings;
+}
