@@ -1,16 +1,15 @@
 /** mobilellm in Node: index.ts and, besides, paths, threads and the Hub. */
-import { access, readFile, stat } from "node:fs/promises";
+import { access } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { WorkerPort } from "./backends/wasm/wasm.ts";
-import { FormatError } from "./errors.ts";
 import type { ByteSource, Checkpoint } from "./formats/checkpoint.ts";
 import { openGguf } from "./formats/gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./formats/hf-folder.ts";
 import { type HubOptions, isHubId, openHubModel } from "./formats/hub.ts";
 import { fileSource, folderFiles, isFolder } from "./formats/node-files.ts";
+import { openTokenizerFiles } from "./formats/node-tokenizer.ts";
 import { type ModelBytes, openBytes } from "./formats/open-bytes.ts";
 import type { Model } from "./inference/model.ts";
 import { checkModelOptions, type ModelOptions, openModel } from "./open-model.ts";
@@ -84,29 +83,9 @@ async function openGgufFile(file: ByteSource, close: () => Promise<void>): Promi
   }
 }
 
-/** A tokenizer from a folder, a tokenizer.json or a SentencePiece .model. */
+/** A tokenizer from a folder, a .gguf file, a tokenizer.json or a SentencePiece .model. */
 export async function openTokenizer(path: string): Promise<Tokenizer> {
-  const isDirectory = await stat(path).then(
-    (found) => found.isDirectory(),
-    (cause: Error) => {
-      throw new FormatError(
-        `${path}: a folder, tokenizer.json or tokenizer.model was required, and it can't be read. Check the path.`,
-        { cause },
-      );
-    },
-  );
-  const read = async (name: string): Promise<Uint8Array | undefined> =>
-    isDirectory ? readFile(join(path, name)).catch(() => undefined) : undefined;
-  const isJson = path.endsWith(".json");
-  const tokenizerJson = isJson ? await readFile(path) : await read("tokenizer.json");
-  const sentencePieceModel = isDirectory || isJson ? await read("tokenizer.model") : await readFile(path);
-  const configBytes = await read("tokenizer_config.json");
-  const tokenizer = createTokenizer({
-    kind: "files",
-    config: configBytes ? (JSON.parse(new TextDecoder().decode(configBytes)) as Record<string, unknown>) : {},
-    ...(tokenizerJson ? { tokenizerJson } : {}),
-    ...(sentencePieceModel ? { sentencePieceModel } : {}),
-  });
+  const tokenizer = createTokenizer(await openTokenizerFiles(path));
   if (!tokenizer) throw new TypeError(`${path}: holds no tokenizer.json and no tokenizer.model. Pass another path.`);
   return tokenizer;
 }

@@ -1,6 +1,6 @@
 /** The built program as its users meet it: what it prints where, and how it ends. */
 import { spawn } from "node:child_process";
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -110,10 +110,36 @@ describe("mobilellm", () => {
     expect(err).toMatch(/^mobilellm: .*\n$/);
   });
 
+  test("--version is the package's", async () => {
+    const { status, out } = await mobilellm(["--version"]);
+    const manifest = JSON.parse(await readFile("package.json", "utf8")) as { version: string };
+    expect({ status, out }).toEqual({ status: 0, out: `${manifest.version}\n` });
+  });
+
+  test.each(["stdout", "stderr"] as const)("ends without complaint when nobody reads its %s", async (stream) => {
+    const child = spawn(process.execPath, [
+      "dist/cli/main.js",
+      "generate",
+      "--model",
+      folder,
+      "--tokens",
+      "1",
+      "-n",
+      "300",
+    ]);
+    child[stream].destroy();
+    let err = "";
+    child.stderr.on("data", (data: Buffer) => (err += data.toString()));
+    const status = await new Promise((resolve) => child.on("close", resolve));
+    expect({ status, err }).toEqual({ status: 0, err: "" });
+  });
+
   test.each([
     [["info", "/nowhere"], "/nowhere: a file or folder was required, but there is nothing at this path."],
     [["info", "package.json"], "package.json"],
     [["generate", "--model", "test"], "test: config.json was required, but is missing."],
+    [["generate", "--tokenizer", "/nowhere", "--model", "test"], "/nowhere: a file or folder was required"],
+    [["generate", "--tokenizer", "test", "--model", "test"], "test: holds no tokenizer.json and no tokenizer.model."],
   ])("unusable data, %j, end with 1 and one line", async (args, message) => {
     const { status, out, err } = await mobilellm(args);
     expect({ status, out }).toEqual({ status: 1, out: "" });
@@ -219,6 +245,19 @@ describe("mobilellm generate", () => {
     const shared = await mobilellm([...args, "--sharing", "immediatex2:first"]);
     expect(shared.status).toBe(0);
     expect(shared.out).not.toBe(plain.out);
+  });
+
+  test("--tokenizer takes a folder with what belongs to its tokenizer, and names the file that is damaged", async () => {
+    const path = join(folder, "tokenizer");
+    await mkdir(path);
+    await copyFile(tokenizer, join(path, "tokenizer.model"));
+    const args = ["chat", "--model", folder, "--tokenizer", path, "--max-tokens", "3"];
+    await writeFile(join(path, "chat_template.jinja"), chatTemplate);
+    expect(await mobilellm(args, { input: "Hello\n" })).toMatchObject({ status: 0, err: "" });
+    await writeFile(join(path, "tokenizer_config.json"), "{");
+    const { status, err } = await mobilellm(args, { input: "Hello\n" });
+    expect(status).toBe(1);
+    expect(err).toMatch(/^mobilellm: tokenizer_config\.json: valid JSON was expected \(.*\)\.\n$/);
   });
 
   test("Ctrl-C ends it with 130 and no complaint", async () => {

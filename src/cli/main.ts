@@ -3,6 +3,7 @@
  * The command line. Errors are one line on stderr: exit 1, or 2 for wrong usage, 130 after Ctrl-C;
  * MOBILELLM_DEBUG=1 shows the stack.
  */
+import { createRequire } from "node:module";
 import { Command, CommanderError } from "commander";
 import { createChatCommand } from "./chat.ts";
 import { createConvertCommand } from "./convert.ts";
@@ -17,11 +18,13 @@ import { UsageError } from "./usage.ts";
 
 // `mobilellm design | head -1` closes our output early: nobody is left to tell.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code === "EPIPE") process.exit(0);
-  throw error;
+  process.exit(error.code === "EPIPE" ? 0 : report(new Error(`standard output: ${error.message}`)));
 });
+process.stderr.on("error", () => {}); // nor is there anywhere to say that nobody reads what we say
 
+const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
 const program = new Command("mobilellm")
+  .version(version)
   .description("Design and run sub-billion-parameter language models")
   .addHelpText("after", '\nExample:\n  $ mobilellm generate --model model.gguf "The moon is"');
 for (const create of [

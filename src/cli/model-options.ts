@@ -36,7 +36,10 @@ export function addModelOptions(command: Command): Command {
     .option("--threads <n>", "default: one for each core, at most 8", parseCount)
     .option("--context-length <n>", "tokens of prompt and text (default: the model's, at most 2048)", parseCount)
     .option("--sharing <schedule>", "kind[xN][:own|:first], such as immediatex2:first", parseSharing)
-    .option("--tokenizer <path>", "a folder, tokenizer.json or tokenizer.model (default: the model's own)");
+    .option(
+      "--tokenizer <path>",
+      "a folder, a .gguf file, tokenizer.json or tokenizer.model (default: the model's own)",
+    );
 }
 
 export function addSamplingOptions(command: Command): Command {

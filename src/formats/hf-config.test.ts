@@ -59,6 +59,9 @@ describe("parseHfConfig", () => {
     expect(() => parse({ attention_bias: true })).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: config.json: attention_bias must be false, got true: biases are not supported.]`,
     );
+    expect(() => parse({ partial_rotary_factor: 0.5 })).toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: config.json: partial_rotary_factor must be 1, got 0.5: heads turn as a whole.]`,
+    );
     expect(() => parse({ mlp_bias: true })).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: config.json: mlp_bias must be false, got true: biases are not supported.]`,
     );

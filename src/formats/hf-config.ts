@@ -167,6 +167,11 @@ function refuseWhatWouldChangeResults(json: Readonly<Record<string, unknown>>, f
     if (flag(json, key, file))
       throw new FormatError(`${file}: ${key} must be false, got true: biases are not supported.`);
   }
+  if ((json["partial_rotary_factor"] ?? 1) !== 1) {
+    throw new FormatError(
+      `${file}: partial_rotary_factor must be 1, got ${describe(json["partial_rotary_factor"])}: heads turn as a whole.`,
+    );
+  }
   if ((json["quantization_config"] ?? null) !== null) {
     throw new FormatError(
       `${file}: quantization_config is not supported. Load the unquantized model and choose a dtype.`,

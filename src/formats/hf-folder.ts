@@ -19,7 +19,7 @@ export type FileSet = {
 };
 
 /** The largest tokenizer.json of a public model (a vocabulary of 260,000) has 34 MB. */
-const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024;
+export const MAX_TOKENIZER_BYTES: number = 128 * 1024 * 1024;
 /** Config files have a few kB, the index of a thousand-layer model less than 1 MB. */
 const MAX_JSON_BYTES = 16 * 1024 * 1024;
 /** Each shard is an open file. Models of 400 B parameters have about 200. */
@@ -67,7 +67,7 @@ async function openFolder(folder: FileSet): Promise<Checkpoint> {
     format: weights.format,
     name: folder.name,
     ...checkTensors(config, tensors, weights.path),
-    tokenizer: await readTokenizerFiles(folder, paths),
+    tokenizer: await readTokenizerFiles(folder),
     close: () => folder.close(),
   };
 }
@@ -126,8 +126,9 @@ async function addGenerationEos(config: HfConfig, folder: FileSet, paths: Readon
   return { ...config, eos_token_ids: [...new Set([...config.eos_token_ids, ...more])] };
 }
 
-/** Which files of a folder are its tokenizer. */
-export async function readTokenizerFiles(folder: FileSet, paths: ReadonlySet<string>): Promise<TokenizerFiles> {
+/** The files of a folder that tell of its tokenizer; it need not hold a model. */
+export async function readTokenizerFiles(folder: FileSet): Promise<TokenizerFiles> {
+  const paths = new Set(await folder.list());
   const bytes = async (path: string): Promise<Uint8Array | undefined> =>
     paths.has(path) ? readWhole(await folder.open(path), MAX_TOKENIZER_BYTES) : undefined;
   const json = async (path: string): Promise<Record<string, unknown>> =>
