@@ -1,7 +1,7 @@
-/** A tokenizer's files at a path: a folder, a file of its own, or a GGUF model. */
+/** A tokenizer's files at a path: a folder, a file of its own, or a GGUF file. */
 import { dirname } from "node:path";
 import type { TokenizerFiles } from "./checkpoint.ts";
-import { openGguf } from "./gguf/gguf-llama.ts";
+import { openGgufTokenizer } from "./gguf/gguf-llama.ts";
 import { MAX_TOKENIZER_BYTES, readTokenizerFiles } from "./hf-folder.ts";
 import { readWhole } from "./json.ts";
 import { fileSource, folderFiles, isFolder } from "./node-files.ts";
@@ -15,7 +15,7 @@ export async function openTokenizerFiles(path: string): Promise<TokenizerFiles> 
   const file = await fileSource(path);
   try {
     const name = path.toLowerCase();
-    if (name.endsWith(".gguf")) return (await openGguf(file)).tokenizer;
+    if (name.endsWith(".gguf")) return await openGgufTokenizer(file);
     const bytes = await readWhole(file, MAX_TOKENIZER_BYTES);
     const beside = await readFolder(dirname(path));
     const config = beside.kind === "files" ? beside.config : {};

@@ -67,6 +67,11 @@ export async function openGguf(source: ByteSource): Promise<Checkpoint> {
   };
 }
 
+/** Only the vocabulary: any architecture's, and that of a file without tensors. */
+export async function openGgufTokenizer(source: ByteSource): Promise<TokenizerFiles> {
+  return readTokenizer((await readGgufHeader(source)).metadata);
+}
+
 function readTokenizer(metadata: GgufMetadata): TokenizerFiles {
   const model = metadata.get("tokenizer.ggml.model")?.value;
   if (model === undefined || model === "none" || model === "no_vocab") return { kind: "none" };
