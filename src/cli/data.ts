@@ -1,19 +1,27 @@
 /** `mobilellm data`: from text to the tokens that a model is trained on. */
 import { readdir, stat } from "node:fs/promises";
-import { Command, InvalidArgumentError } from "commander";
+import { join } from "node:path";
+import { Command, InvalidArgumentError, Option } from "commander";
 import type { Manifest } from "../training/data/manifest.ts";
-import { writeFileSynced, writeFolder } from "../training/data/node-dataset.ts";
+import { openDataset, writeFileSynced, writeFolder } from "../training/data/node-dataset.ts";
 import { type HeldOut, prepareDataset } from "../training/data/node-prepare.ts";
 import {
   DEFAULT_SEPARATOR,
   DEFAULT_TEXT_FIELD,
   type DocumentOptions,
   listSources,
-  type SourceFile,
 } from "../training/data/node-sources.ts";
+import {
+  listTokenFiles,
+  readTokens,
+  type TokenFile,
+  tokensToDataset,
+  writeTokenJsonl,
+  writeTokenShard,
+} from "../training/data/node-tokens.ts";
+import { type TokenDtype, tokenDtype } from "../training/data/shard.ts";
 import { trainTokenizer } from "../training/data/node-train-tokenizer.ts";
 import { END_OF_TEXT } from "../tokenizer/train-bpe.ts";
-import { join } from "node:path";
 import { openDatasetTokenizer } from "./data-tokenizer.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { createProgressBar, formatSeconds } from "./progress-bar.ts";
@@ -30,11 +38,24 @@ type PrepareOptions = TextOptions & {
   json?: boolean;
 };
 
+type ConvertOptions = {
+  out: string;
+  tokenizer?: string;
+  length: number;
+  split?: "train" | "held-out";
+  dtype?: TokenDtype;
+  heldOut?: HeldOut;
+  seed: number;
+  force?: boolean;
+};
+
 export function createDataCommand(): Command {
   return new Command("data")
     .description("from text to the tokens that a model is trained on")
     .addCommand(createTokenizerCommand())
     .addCommand(createPrepareCommand())
+    .addCommand(createConvertCommand())
+    .addCommand(createInfoCommand())
     .addHelpText("after", "\nExample:\n  $ mobilellm data prepare --tokenizer tok --out data/stories stories/");
 }
 
@@ -111,6 +132,107 @@ async function runPrepare(paths: string[], options: PrepareOptions, signal: Abor
   console.log(`${out}: ${formatBytes(bytes)} of text in ${formatSeconds(seconds)} (${formatBytes(bytes / seconds)}/s)`);
 }
 
+function createConvertCommand(): Command {
+  return new Command("convert")
+    .description("tokens that are tokens already, to and from MobileLLM's JSONL and llm.c's shards")
+    .argument("<sources...>", 'data sets, .jsonl with {"token_ids": […]}, .bin of llm.c, folders of these')
+    .requiredOption("--out <path>", "a name that ends in .jsonl or .bin, or a folder for a data set")
+    .option("--tokenizer <path>", "needed for a data set: what made the tokens")
+    .option("--length <n>", "a line of JSONL holds one token more", parseCount, 2048)
+    .addOption(new Option("--split <name>", "which part of a data set is read").choices(["train", "held-out"]))
+    .addOption(
+      new Option("--dtype <name>", "in a .bin (default: what holds the vocabulary, else uint16)").choices([
+        "uint16",
+        "uint32",
+      ]),
+    )
+    .option("--held-out <part>", "of a data set: a share such as 1%, or how many documents at the end", parseHeldOut)
+    .option("--seed <n>", "which documents a share draws", parseSeed, 0)
+    .option("--force", "overwrite")
+    .addHelpText("after", "\nExample:\n  $ mobilellm data convert data/stories --out pretrain/1/stories.jsonl")
+    .action((sources: string[], options: ConvertOptions) =>
+      untilInterrupted((signal) => runConvert(sources, options, signal)),
+    );
+}
+
+async function runConvert(paths: string[], options: ConvertOptions, signal: AbortSignal): Promise<void> {
+  const { out, length, split = "train", force = false } = options;
+  const isJsonl = /\.jsonl$/i.test(out);
+  const isBin = /\.bin$/i.test(out);
+  const isFile = isJsonl || isBin;
+  if (isFile) await checkFile("convert", out, force);
+  else await checkFolder("convert", out, force);
+  if (!isFile && options.tokenizer === undefined) {
+    throw new UsageError("data convert: a data set needs --tokenizer. Or name a file that ends in .jsonl or .bin.");
+  }
+  if (isFile && options.heldOut !== undefined) {
+    throw new UsageError("data convert: --held-out is for a data set. Name a folder, or leave it out.");
+  }
+  if (!isBin && options.dtype !== undefined) {
+    throw new UsageError("data convert: --dtype is for a .bin file. Leave it out.");
+  }
+  const sources = await listTokenFiles(paths);
+  const opened = options.tokenizer === undefined ? undefined : await openDatasetTokenizer(options.tokenizer);
+  const read = { split: split === "train" ? ("train" as const) : ("heldOut" as const), signal };
+  await withProgress("Converting", sources, async (onBytes) => {
+    if (!isFile) {
+      const { heldOut = parseHeldOut("1%"), seed } = options;
+      console.log(formatManifest(await tokensToDataset({ ...opened!, ...read, onBytes, sources, out, heldOut, seed })));
+      return;
+    }
+    const vocabSize = opened?.tokenizer.vocabSize ?? (await vocabularyOf(sources));
+    const dtype = options.dtype ?? (vocabSize === undefined ? "uint16" : tokenDtype(vocabSize));
+    const limit = vocabSize ?? (isJsonl || dtype === "uint32" ? 2 ** 32 : 2 ** 16);
+    async function* tokens(): AsyncGenerator<ArrayLike<number>> {
+      for (const source of sources) yield* readTokens(source, { ...read, onBytes, vocabSize: limit });
+    }
+    if (isJsonl) {
+      const { lines, dropped } = await writeTokenJsonl(out, length, tokens());
+      console.log(`${out}: ${formatCount(lines)} lines of ${length + 1} tokens, the last ${dropped} dropped`);
+    } else {
+      console.log(`${out}: ${formatCount(await writeTokenShard(out, dtype, tokens()))} tokens of ${dtype}`);
+    }
+  });
+}
+
+/** The largest of the data sets among the sources, if all are. */
+async function vocabularyOf(sources: readonly TokenFile[]): Promise<number | undefined> {
+  let largest = 0;
+  for (const { path, kind } of sources) {
+    if (kind !== "dataset") return undefined;
+    largest = Math.max(largest, (await readManifest(path)).tokenizer.vocabSize);
+  }
+  return largest;
+}
+
+async function readManifest(folder: string): Promise<Manifest> {
+  const dataset = await openDataset(folder);
+  await dataset.close();
+  return dataset.manifest;
+}
+
+function createInfoCommand(): Command {
+  return new Command("info")
+    .description("what a data set holds, after checking that it is whole")
+    .argument("<folder>", "made by prepare or convert")
+    .option("--json", "print the manifest")
+    .addHelpText("after", "\nExample:\n  $ mobilellm data info data/stories")
+    .action(async (folder: string, { json }: { json?: boolean }) => {
+      const manifest = await readManifest(folder);
+      if (json) return console.log(JSON.stringify(manifest, null, 2));
+      const { tokenizer, dtype, settings } = manifest;
+      console.log(formatManifest(manifest));
+      console.log(
+        `${tokenizer.file} of ${formatCount(tokenizer.vocabSize)} entries, sha256 ${tokenizer.sha256.slice(0, 12)}…, ${tokenizer.eosToken} after each document; ${dtype}`,
+      );
+      console.log(
+        Object.entries(settings)
+          .map(([key, value]) => `${key}: ${JSON.stringify(value)}`)
+          .join(", "),
+      );
+    });
+}
+
 /** A row for each source and split, and the sums. */
 function formatManifest({ sources, splits }: Manifest): string {
   const row = (name: string, { train, heldOut }: Pick<Manifest["splits"], "train" | "heldOut">): string[] => [
@@ -143,7 +265,7 @@ function documentOptions({ documentSeparator, textField }: TextOptions): Documen
 
 async function withProgress<T>(
   verb: string,
-  sources: readonly SourceFile[],
+  sources: readonly { readonly bytes: number }[],
   work: (onBytes: (bytes: number) => void) => Promise<T>,
 ): Promise<T> {
   const bar = createProgressBar(
@@ -155,6 +277,12 @@ async function withProgress<T>(
   } finally {
     bar.clear();
   }
+}
+
+async function checkFile(command: string, out: string, force: boolean): Promise<void> {
+  const status = await stat(out).catch(() => undefined);
+  if (status?.isDirectory()) throw new UsageError(`data ${command}: ${out} is a folder. Choose another name.`);
+  if (status && !force) throw new UsageError(`data ${command}: ${out} exists. Pass --force to overwrite it.`);
 }
 
 /** Nothing is overwritten unasked. */

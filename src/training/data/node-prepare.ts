@@ -41,55 +41,81 @@ export type PrepareOptions = DocumentOptions &
     readonly shardTokens?: number | undefined;
   };
 
-type EncodedPart = { readonly tokens: readonly number[]; readonly bytes: number; readonly isLast: boolean };
+/** Tokens of a document, its end-of-text token included, and how many bytes of text they stand for. */
+export type EncodedPart = {
+  readonly tokens: ArrayLike<number>;
+  readonly bytes: number;
+  readonly isFirst: boolean;
+  readonly isLast: boolean;
+};
 
 /** @throws {FormatError} for text that can't be read, and if there is none. */
 export async function prepareDataset(options: PrepareOptions): Promise<Manifest> {
-  const { tokenizer, out, heldOut, seed = 0, separator = DEFAULT_SEPARATOR, textField = DEFAULT_TEXT_FIELD } = options;
+  const { tokenizer, heldOut, seed, separator = DEFAULT_SEPARATOR, textField = DEFAULT_TEXT_FIELD } = options;
   const eosToken = endOfText(tokenizer);
   const encode = createPartEncoder(tokenizer);
-  return writeDataset({ ...options, folder: out }, async (write) => {
-    const waiting: { source: SourceCounts; parts: EncodedPart[] }[] = []; // the last documents so far
+  return writeDataset(options, async (write) => {
+    const splitter = createSplitter(heldOut, seed, write);
     const sources: SourceCounts[] = [];
     for (const file of options.sources) {
-      const source = { ...newSource(file), emptyDocuments: 0 };
-      sources.push(source);
-      let split: SplitName = "train";
-      let parts: EncodedPart[] = [];
+      const source = newSource(file);
+      let emptyDocuments = 0;
       for await (const part of readDocuments(file, options)) {
         const { text, isFirst, isLast } = part;
         if (isFirst && isLast && text.trim() === "") {
-          source.emptyDocuments++;
+          emptyDocuments++;
           continue;
         }
         const tokens = encode(part);
         if (isLast) tokens.push(eosToken);
-        const encoded = { tokens, bytes: Buffer.byteLength(text), isLast };
-        if (heldOut.kind === "share") {
-          if (isFirst) split = drawFraction(text, seed) < heldOut.share ? "heldOut" : "train";
-          await write(split, source, encoded);
-          continue;
-        }
-        parts.push(encoded);
-        if (!isLast) continue;
-        waiting.push({ source, parts });
-        parts = [];
-        if (waiting.length <= heldOut.documents) continue;
-        const oldest = waiting.shift()!;
-        for (const part of oldest.parts) await write("train", oldest.source, part);
+        await splitter.push(source, { tokens, bytes: Buffer.byteLength(text), isFirst, isLast }, text);
       }
+      sources.push({ ...source, emptyDocuments });
     }
-    for (const { source, parts } of waiting) for (const part of parts) await write("heldOut", source, part);
-    return {
-      sources,
-      settings: {
-        heldOut: heldOut.kind === "share" ? `${heldOut.share * 100} %` : `last ${heldOut.documents}`,
-        ...(heldOut.kind === "share" && { seed }),
-        separator,
-        textField,
-      },
-    };
+    await splitter.end();
+    return { sources, settings: { ...splitter.settings, separator, textField } };
   });
+}
+
+/** Sends each document to a split. */
+export function createSplitter(
+  heldOut: HeldOut,
+  seed: number = 0,
+  write: DatasetWriter,
+): {
+  readonly settings: Manifest["settings"];
+  /** @param content what a share draws by, for the first part of a document. */
+  push(source: SourceCounts, part: EncodedPart, content: string | Uint8Array): Promise<void>;
+  end(): Promise<void>;
+} {
+  if (heldOut.kind === "share") {
+    let split: SplitName = "train";
+    return {
+      settings: { heldOut: `${100 * heldOut.share} %`, seed },
+      async push(source, part, content) {
+        if (part.isFirst) split = drawFraction(content, seed) < heldOut.share ? "heldOut" : "train";
+        await write(split, source, part);
+      },
+      end: async () => {},
+    };
+  }
+  const last: { source: SourceCounts; parts: EncodedPart[] }[] = []; // of the documents so far
+  let parts: EncodedPart[] = [];
+  return {
+    settings: { heldOut: `last ${heldOut.documents}` },
+    async push(source, part) {
+      parts.push(part);
+      if (!part.isLast) return;
+      last.push({ source, parts });
+      parts = [];
+      if (last.length <= heldOut.documents) return;
+      const oldest = last.shift()!;
+      for (const old of oldest.parts) await write("train", oldest.source, old);
+    },
+    async end() {
+      for (const { source, parts } of last) for (const part of parts) await write("heldOut", source, part);
+    },
+  };
 }
 
 export type DatasetWriter = (split: SplitName, source: SourceCounts, part: EncodedPart) => Promise<void>;
@@ -99,12 +125,7 @@ export type DatasetWriter = (split: SplitName, source: SourceCounts, part: Encod
  * @throws {FormatError} if nothing was written to train on.
  */
 export async function writeDataset(
-  {
-    folder: out,
-    tokenizer,
-    files,
-    shardTokens,
-  }: DatasetTokenizer & { folder: string; shardTokens?: number | undefined },
+  { out, tokenizer, files, shardTokens }: Pick<PrepareOptions, "out" | "tokenizer" | "files" | "shardTokens">,
   fill: (write: DatasetWriter) => Promise<Pick<Manifest, "sources" | "settings">>,
 ): Promise<Manifest> {
   const dtype = tokenDtype(tokenizer.vocabSize);
@@ -182,7 +203,7 @@ export function createPartEncoder(tokenizer: Tokenizer): (part: DocumentPart) =>
   return ({ text, isFirst }) => encode(!isFirst && bringsSpace && text.startsWith(" ") ? text.slice(1) : text);
 }
 
-/** A number in [0, 1) that the text and the seed decide. */
-function drawFraction(text: string, seed: number): number {
-  return createHash("sha256").update(`${seed}\n`).update(text).digest().readUInt32BE() / 2 ** 32;
+/** A number in [0, 1) that a document and the seed decide. */
+export function drawFraction(content: string | Uint8Array, seed: number): number {
+  return createHash("sha256").update(`${seed}\n`).update(content).digest().readUInt32BE() / 2 ** 32;
 }

@@ -2,7 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FormatError } from "../../errors.ts";
-import { isObject } from "../../formats/json.ts";
+import { describe, isObject } from "../../formats/json.ts";
 import { type DocumentPart, partsOf, splitDocuments } from "./documents.ts";
 import { readParquetColumn } from "./node-parquet.ts";
 import { readLines, type ReadOptions, readTextBlocks } from "./node-text.ts";
@@ -87,7 +87,7 @@ function textOf(row: Record<string, unknown>, field: string, where: string): str
   if (typeof value === "string") return value;
   const fields = Object.keys(row).map((key) => `"${key}"`);
   const others = fields.length === 0 ? "no fields" : fields.join(", ");
-  if (value !== undefined) throw new FormatError(`${where}: "${field}" must be text, got ${JSON.stringify(value)}.`);
+  if (value !== undefined) throw new FormatError(`${where}: "${field}" must be text, got ${describe(value)}.`);
   const advice = Array.isArray(row["token_ids"])
     ? 'These are tokens already: use "mobilellm data convert".'
     : "Name one of them as the text field (--text-field).";

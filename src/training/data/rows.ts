@@ -2,7 +2,8 @@
 import type { TokenStream } from "./token-stream.ts";
 
 /** T + 1 token ids; with `learn`, only targets i with learn[i] = 1 count (i indexes tokens; learn[0] is never used). */
-export type Row = ArrayLike<number> | { readonly tokens: ArrayLike<number>; readonly learn: ArrayLike<number> };
+export type Row = ArrayLike<number> | MaskedRow;
+export type MaskedRow = { readonly tokens: ArrayLike<number>; readonly learn: ArrayLike<number> };
 
 export type RowSource = {
   /** How many rows there are. */

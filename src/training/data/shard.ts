@@ -46,7 +46,8 @@ export function readShardHeader(bytes: Uint8Array, size: number, name: string): 
   const dtype = (["uint16", "uint32"] as const).find((dtype) => kinds[dtype].magic === word(0));
   if (dtype === undefined) {
     const wanted = Object.values(kinds).map(({ magic }) => magic);
-    throw new FormatError(`${name}: an llm.c token shard begins with ${wanted.join(" or ")}, this with ${word(0)}.`);
+    const found = Number.isNaN(word(0)) ? `has ${size} bytes` : `begins with ${word(0)}`;
+    throw new FormatError(`${name}: an llm.c token shard begins with ${wanted.join(" or ")}, this ${found}.`);
   }
   if (word(1) !== kinds[dtype].version) {
     throw new FormatError(`${name}: version ${kinds[dtype].version} of llm.c's format was required, got ${word(1)}.`);
