@@ -3,7 +3,7 @@
  */
 import { refuseUnknownKeys } from "../errors.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
-import type { Session, Turn } from "./session.ts";
+import type { Session } from "./session.ts";
 import { checkTokens, describe, toTokens, type TextCodec } from "./tokens.ts";
 
 export type ScoreRequest = {
@@ -26,7 +26,8 @@ export type ProgressOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-type EncodedRequest = { readonly index: number; readonly context: number[]; readonly continuation: number[] };
+/** A request as token ids: what the model reads and what it is asked about. */
+export type EncodedPair = { readonly context: readonly number[]; readonly continuation: readonly number[] };
 
 /**
  * Scores each continuation after its context; a context that several requests share runs once. Too long a context loses
@@ -41,77 +42,109 @@ export async function score(
 ): Promise<Score[]> {
   refuseUnknownKeys("score", options, ["onProgress", "signal"]);
   const { onProgress, signal } = options;
-  const groups = new Map<string, EncodedRequest[]>();
-  for (const [index, request] of requests.entries()) {
-    const encoded = { index, ...encodeRequest(`score: requests[${index}]`, session, tokenizer, request) };
-    const key = encoded.context.join(",");
-    const group = groups.get(key);
-    if (group) group.push(encoded);
-    else groups.set(key, [encoded]);
-  }
+  const pairs = requests.map((request, i) => encodePair(`score: requests[${i}]`, session, tokenizer, request));
   const scores: Score[] = Array.from({ length: requests.length });
   let done = 0;
-  for (const group of groups.values()) {
-    // A turn for each group: a long evaluation lets others in between.
-    const turn = await session.acquire(signal);
-    try {
-      let afterContext: Float32Array | undefined; // (V)
-      for (const { index, context, continuation } of group) {
-        afterContext ??= (await turn.feed(context, { signal })).logits;
-        scores[index] = await scoreContinuation(turn, context, continuation, afterContext, signal);
-        onProgress?.({ done: ++done, total: requests.length });
-      }
-    } finally {
-      turn.release();
-    }
+  for await (const { index, score } of scorePairs(session, pairs, signal)) {
+    scores[index] = score;
+    onProgress?.({ done: ++done, total: requests.length });
   }
   return scores;
 }
 
-async function scoreContinuation(
-  turn: Turn,
-  context: number[],
-  continuation: number[],
-  afterContext: Float32Array,
-  signal: AbortSignal | undefined,
-): Promise<Score> {
-  const vocabSize = afterContext.length;
+/**
+ * Scores in the order of the tokens, so that texts which start alike follow each other: the cache then keeps what they
+ * share, and a context runs once for all its continuations. Each score comes with the index of its pair.
+ */
+export async function* scorePairs(
+  session: Session,
+  pairs: readonly EncodedPair[],
+  signal?: AbortSignal,
+): AsyncGenerator<{ readonly index: number; readonly score: Score }> {
+  const order = pairs.map((_, i) => i).sort((a, b) => compareTokens(pairs[a]!, pairs[b]!));
+  let context: readonly number[] | undefined;
+  let afterContext = new Float32Array(0); // (V)
+  for (const index of order) {
+    const pair = pairs[index]!;
+    const isSameContext = context !== undefined && isEqual(context, pair.context);
+    const counter = createCounter(pair.continuation, session.vocabSize);
+    if (isSameContext) counter.count(afterContext);
+    const from = pair.context.length - (isSameContext ? 0 : 1);
+    const tokens = [...pair.context, ...pair.continuation.slice(0, -1)];
+    if (from < tokens.length) {
+      // A turn for each: a long evaluation lets others in between.
+      const turn = await session.acquire(signal);
+      try {
+        await turn.run(tokens, {
+          from,
+          signal,
+          onRows: (rows, position) => {
+            if (position < pair.context.length) afterContext = rows.slice(0, session.vocabSize);
+            counter.count(rows);
+          },
+        });
+      } finally {
+        turn.release();
+      }
+    }
+    context = pair.context;
+    yield { index, score: counter.score() };
+  }
+}
+
+/** Adds up a continuation's log-probabilities as its rows of logits come in. */
+function createCounter(
+  continuation: readonly number[],
+  vocabSize: number,
+): { count(rows: Float32Array): void; score(): Score } {
+  let at = 0;
   let logprob = 0;
   let isGreedy = true;
-  const count = (rows: Float32Array, row: number, token: number): void => {
-    logprob += rows[row * vocabSize + token]! - logSumExp(rows, row * vocabSize, vocabSize);
-    isGreedy &&= argmax(rows, row * vocabSize, vocabSize) === token;
+  return {
+    count(rows) {
+      for (let start = 0; start < rows.length; start += vocabSize) {
+        const token = continuation[at++]!;
+        logprob += rows[start + token]! - logSumExp(rows, start, vocabSize);
+        isGreedy &&= argmax(rows, start, vocabSize) === token;
+      }
+    },
+    score: () => ({ logprob, isGreedy, tokenCount: continuation.length }),
   };
-  count(afterContext, 0, continuation[0]!);
-  if (continuation.length > 1) {
-    await turn.run([...context, ...continuation.slice(0, -1)], {
-      from: context.length,
-      signal,
-      onRows: (rows, position) => {
-        // The row at the position of continuation[i] predicts continuation[i + 1].
-        const first = position - context.length + 1;
-        for (let row = 0; row * vocabSize < rows.length; row++) count(rows, row, continuation[first + row]!);
-      },
-    });
-  }
-  return { logprob, isGreedy, tokenCount: continuation.length };
+}
+
+function compareTokens(a: EncodedPair, b: EncodedPair): number {
+  return compareLists(a.context, b.context) || compareLists(a.continuation, b.continuation);
+}
+
+function compareLists(a: readonly number[], b: readonly number[]): number {
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
+  return a.length - b.length;
+}
+
+function isEqual(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && compareLists(a, b) === 0;
 }
 
 /** Python's str.isspace for the characters of the basic plane, which is what the harness's rstrip goes by. */
 // oxlint-disable-next-line no-control-regex
 const trailingSpace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/;
 
-/** The harness's `_encode_pair`, empty context and left truncation. */
-function encodeRequest(
+/**
+ * The harness's `_encode_pair`, empty context and left truncation.
+ * @param contextLength of a window; at most the session's, the default.
+ */
+export function encodePair(
   where: string,
   session: Session,
   tokenizer: TextCodec | undefined,
   request: ScoreRequest,
-): { context: number[]; continuation: number[] } {
+  contextLength: number = session.contextLength,
+): EncodedPair {
   if (typeof request !== "object" || request === null) {
     throw new TypeError(`${where}: expected { context, continuation }, got ${describe(request)}.`);
   }
-  const { vocabSize, contextLength } = session;
+  const { vocabSize } = session;
   let context: number[];
   let continuation: number[];
   if (typeof request.context === "string" && typeof request.continuation === "string" && request.context !== "") {
@@ -127,7 +160,7 @@ function encodeRequest(
     continuation = toTokens(`${where}.continuation`, request.continuation, tokenizer, vocabSize, { addBos: false });
   }
   if (context.length === 0) {
-    const prefix = tokenizer?.bosToken ?? session.bosToken ?? tokenizer?.eosTokens[0] ?? session.eosTokens[0];
+    const prefix = prefixToken(session, tokenizer);
     if (prefix === undefined) {
       throw new RangeError(`${where}.context: must not be empty, as the model has no bos or eos token to stand in.`);
     }
@@ -141,6 +174,11 @@ function encodeRequest(
   // The last token is predicted only, so one more than the context fits.
   const kept = contextLength + 1 - continuation.length;
   return { context: context.slice(-kept), continuation };
+}
+
+/** Stands before a text without context: the bos token, else an eos token. */
+export function prefixToken(session: Session, tokenizer: TextCodec | undefined): number | undefined {
+  return tokenizer?.bosToken ?? session.bosToken ?? tokenizer?.eosTokens[0] ?? session.eosTokens[0];
 }
 
 /** The logits after each token: (T, V). @throws {RangeError} for more tokens than the context holds. */

@@ -1,0 +1,135 @@
+/** What a task is: where its data lies, and what a document asks of the model. docs/evaluation.md shows how to add one. */
+import { refuseUnknownKeys } from "../errors.ts";
+import type { Row } from "./row.ts";
+
+/** A split of a data set, as it lies in a folder and on the Hugging Face Hub. */
+export type DataFile = {
+  /** Names in a local folder, without ending; the first that is there counts. */
+  readonly names: readonly string[];
+  /** The data set on the Hub. A task of one's own may have none. */
+  readonly hub?: { readonly dataset: string; readonly config: string; readonly split: string };
+};
+
+type TaskBase = {
+  /** The harness's name, if it has this task. */
+  readonly name: string;
+  /** The harness's version of it. */
+  readonly version: number;
+  /** What is scored. */
+  readonly data: DataFile;
+  /** Where few-shot examples come from, by preference; `data` stands in for what is not there. */
+  readonly examples?: readonly DataFile[];
+  /**
+   * Whether one example more than needed is drawn, to leave out the document that is asked about. Default: if examples come
+   * from `data`. The harness does it for tasks that name no test split, and only for them.
+   */
+  readonly drawsOneMore?: boolean;
+  /** Stands before everything. */
+  readonly description?: string;
+  /** Between few-shot examples. Default: an empty line. */
+  readonly exampleDelimiter?: string;
+  /** Makes the rows that documents are read from, where they are not those of the file. */
+  readonly prepare?: (rows: readonly Row[]) => readonly Row[];
+};
+
+/** Which of several continuations is the likeliest? */
+export type ChoiceTask = TaskBase & {
+  readonly kind: "choice";
+  readonly document: (row: Row) => ChoiceDocument;
+  /** How `mobilellm_score` compares choices (LLaMA, arXiv:2302.13971, section 3). Default: `characters`. */
+  readonly paperRule?: "characters" | "unconditional";
+};
+
+export type ChoiceDocument = {
+  /** One for all choices, or one for each. */
+  readonly context: string | readonly string[];
+  /** What follows the context and a space. */
+  readonly choices: readonly string[];
+  /** The index of the right choice. */
+  readonly gold: number;
+  /** As the harness logs it. Default: `gold`. */
+  readonly target?: string;
+};
+
+/** What does the model write, until a stop? */
+export type GenerateTask = TaskBase & {
+  readonly kind: "generate";
+  readonly document: (row: Row) => GenerateDocument;
+  /** Strings that end an answer. */
+  readonly until: readonly string[];
+  /** Default: 256. */
+  readonly maxTokens?: number;
+  /** Left out of answers before they are compared. */
+  readonly ignore?: RegExp;
+};
+
+export type GenerateDocument = { readonly context: string; readonly references: readonly string[] };
+
+/** How likely is this continuation, and is it the likeliest one? */
+export type LikelihoodTask = TaskBase & {
+  readonly kind: "likelihood";
+  readonly document: (row: Row) => LikelihoodDocument;
+};
+
+export type LikelihoodDocument = { readonly context: string; readonly continuation: string };
+
+/** How likely is a whole text? */
+export type RollingTask = TaskBase & {
+  readonly kind: "rolling";
+  readonly document: (row: Row) => RollingDocument;
+  /**
+   * `rolling`: every token counts, in windows that follow each other (the harness). `chunks`: all text in one, cut into
+   * windows of `contextLength`, the first token of each and the last window not counted (MobileLLM's eval.py).
+   */
+  readonly windows: "rolling" | "chunks";
+};
+
+export type RollingDocument = {
+  readonly text: string;
+  /** The text that words and bytes are counted in. Default: `text`. */
+  readonly original?: string;
+};
+
+export type Task = ChoiceTask | GenerateTask | LikelihoodTask | RollingTask;
+
+/** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown. */
+export function defineTask<T extends Task>(task: T): T {
+  const kinds = ["choice", "generate", "likelihood", "rolling"];
+  const { name, kind, data, document } = task as Partial<Task>;
+  if (typeof name !== "string" || !/^[\w.:@/-]+$/.test(name)) {
+    throw new TypeError(`task: "name" must be a word such as my_task, got ${JSON.stringify(name)}.`);
+  }
+  if (!kinds.includes(kind!)) {
+    throw new TypeError(`task ${name}: "kind" must be one of ${kinds.join(", ")}, got ${JSON.stringify(kind)}.`);
+  }
+  if (typeof document !== "function") {
+    throw new TypeError(`task ${name}: "document" must be a function that reads a row.`);
+  }
+  if (!Array.isArray(data?.names) || data.names.length === 0) {
+    throw new TypeError(`task ${name}: "data" must be { names: ["file-name-without-ending"] }.`);
+  }
+  const own: Readonly<Record<string, readonly string[]>> = {
+    choice: ["paperRule"],
+    generate: ["until", "maxTokens", "ignore"],
+    likelihood: [],
+    rolling: ["windows"],
+  };
+  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...own[kind!]!]);
+  if (task.kind === "generate" && !(Array.isArray(task.until) && task.until.length > 0)) {
+    throw new TypeError(`task ${name}: "until" must be a list of strings that end an answer.`);
+  }
+  return task;
+}
+
+const baseKeys = [
+  "name",
+  "version",
+  "kind",
+  "data",
+  "examples",
+  "drawsOneMore",
+  "description",
+  "exampleDelimiter",
+  "prepare",
+  "document",
+];

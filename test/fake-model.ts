@@ -1,0 +1,34 @@
+/** A model without weights for what stands on top of inference: a token for each UTF-16 unit, logits from a hash. */
+import { createSession } from "../src/inference/session.ts";
+import { generate } from "../src/inference/generate.ts";
+import type { Model } from "../src/inference/model.ts";
+import type { Tokenizer } from "../src/tokenizer/tokenizer.ts";
+import { createFakeRunner, type FakeRunner } from "./fake-runner.ts";
+
+/** Units below this have a token; the last is bos and eos. */
+const VOCABULARY = 1 << 16;
+
+export function createFakeModel(contextLength = 4096): { model: Model; runner: FakeRunner } {
+  const runner = createFakeRunner({ vocabSize: VOCABULARY, contextLength, maxTokens: 512, maxOutputs: 512 });
+  const eosToken = VOCABULARY - 1;
+  const decode = (tokens: ArrayLike<number>): string => String.fromCharCode(...Array.from(tokens));
+  const tokenizer = {
+    vocabSize: VOCABULARY,
+    bosToken: undefined,
+    eosTokens: [eosToken],
+    encode: (text: string) => Array.from(text, (_, i) => i).map((i) => text.charCodeAt(i)),
+    decode,
+    createDecoder: () => ({ push: (token: number) => decode([token]), end: () => "" }),
+  } as unknown as Tokenizer;
+  const session = createSession(runner, { fingerprint: "fake", eosTokens: [eosToken] });
+  const model = {
+    name: "fake",
+    dtype: "f32",
+    description: "none",
+    contextLength,
+    tokenizer,
+    session,
+    generate: (prompt, options) => generate(session, tokenizer, prompt, options),
+  } as Pick<Model, "name" | "dtype" | "description" | "contextLength" | "tokenizer" | "session" | "generate"> as Model;
+  return { model, runner };
+}
