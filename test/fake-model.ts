@@ -2,6 +2,7 @@
 import { createSession } from "../src/inference/session.ts";
 import { generate } from "../src/inference/generate.ts";
 import type { Model } from "../src/inference/model.ts";
+import { presets } from "../src/model/config.ts";
 import type { Tokenizer } from "../src/tokenizer/tokenizer.ts";
 import { createFakeRunner, type FakeRunner } from "./fake-runner.ts";
 
@@ -25,10 +26,14 @@ export function createFakeModel(contextLength = 4096): { model: Model; runner: F
     name: "fake",
     dtype: "f32",
     description: "none",
+    config: { ...presets["125M"], vocabSize: VOCABULARY },
     contextLength,
     tokenizer,
     session,
     generate: (prompt, options) => generate(session, tokenizer, prompt, options),
-  } as Pick<Model, "name" | "dtype" | "description" | "contextLength" | "tokenizer" | "session" | "generate"> as Model;
+  } as Pick<
+    Model,
+    "name" | "dtype" | "description" | "config" | "contextLength" | "tokenizer" | "session" | "generate"
+  > as Model;
   return { model, runner };
 }

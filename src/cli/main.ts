@@ -10,6 +10,7 @@ import { createConvertCommand } from "./convert.ts";
 import { createDataCommand } from "./data.ts";
 import { createDashboardCommand } from "./dashboard.ts";
 import { createDesignCommand } from "./design.ts";
+import { createEvalCommand } from "./eval.ts";
 import { createGenerateCommand } from "./generate.ts";
 import { createInfoCommand } from "./info.ts";
 import { Interrupted } from "./interrupt.ts";
@@ -36,6 +37,7 @@ for (const create of [
   createDashboardCommand,
   createConvertCommand,
   createQuantizeCommand,
+  createEvalCommand,
 ]) {
   program.addCommand(create());
 }

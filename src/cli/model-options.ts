@@ -73,15 +73,15 @@ export async function openModel(options: ModelOptions, signal: AbortSignal): Pro
 }
 
 /** A percentage on stderr while somebody watches; nothing for what is over in a moment. */
-export function createProgressLine(verb: string): { show(fraction: number): void; clear(): void } {
+export function createProgressLine(verb: string): { show(fraction: number, note?: string): void; clear(): void } {
   const showsFrom = performance.now() + 300;
   let shown = "";
   return {
-    show: (fraction) => {
-      const text = `${verb} ${Math.floor(100 * fraction)} %`;
+    show: (fraction, note = "") => {
+      const text = `${verb} ${Math.floor(100 * fraction)} %${note}`;
       if (!process.stderr.isTTY || text === shown || performance.now() < showsFrom) return;
+      process.stderr.write(`\r${text}${" ".repeat(Math.max(0, shown.length - text.length))}`);
       shown = text;
-      process.stderr.write(`\r${text}`);
     },
     clear: () => {
       if (shown !== "") process.stderr.write("\r\u001B[K");

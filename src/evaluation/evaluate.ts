@@ -2,6 +2,7 @@
 import { refuseUnknownKeys } from "../errors.ts";
 import type { Model } from "../inference/model.ts";
 import { type EncodedPair, encodePair, prefixToken, scorePairs } from "../inference/score.ts";
+import { countParameters } from "../model/config.ts";
 import { bestF1, exactMatch } from "./answers.ts";
 import { type DataSource, MissingDataError, readTaskRows } from "./data.ts";
 import { createExampleSampler, DEFAULT_SEED } from "./few-shot.ts";
@@ -77,6 +78,7 @@ export type EvaluatedModel = {
   readonly dtype: string;
   readonly description: string;
   readonly contextLength: number;
+  readonly parameters: number;
 };
 
 export type TaskResult = {
@@ -85,7 +87,7 @@ export type TaskResult = {
   readonly fewShot: number;
   readonly metrics: Readonly<Record<string, Metric>>;
   readonly seconds: number;
-  readonly samples?: readonly Sample[];
+  readonly samples?: readonly Sample[] | undefined;
 };
 
 /** A document, as the harness logs it. */
@@ -143,7 +145,8 @@ export async function evaluate(model: Model, options: EvaluateOptions): Promise<
   }
   const { name, dtype, description } = model;
   const contextLength = options.contextLength ?? model.contextLength;
-  return { model: { name, dtype, description, contextLength }, tasks: results, missing };
+  const parameters = countParameters(model.config).total;
+  return { model: { name, dtype, description, contextLength, parameters }, tasks: results, missing };
 }
 
 function checkOptions(model: Model, options: EvaluateOptions): void {

@@ -10,6 +10,7 @@ export {
   type SampleRequest,
   type TaskResult,
 } from "./evaluate.ts";
+export { renderReport } from "./report.ts";
 export type { ResultStore, StoredResult } from "./result-store.ts";
 export { createRow, type Row } from "./row.ts";
 export type { Metric } from "./statistics.ts";

@@ -1,21 +1,30 @@
-/** mobilellm/evaluation in Node: index.ts and, besides, data in folders. */
+/** mobilellm/evaluation in Node: index.ts and, besides, data in folders, and answers kept in a file. */
 import type { Model } from "../inference/model.ts";
 import type { DataSource } from "./data.ts";
 import { evaluate as evaluateWith, type EvaluateOptions, type Evaluation } from "./evaluate.ts";
 import { folderData } from "./node-data.ts";
+import { openResultStore } from "./node-result-store.ts";
 
 export * from "./index.ts";
+export { loadTask } from "./node-task.ts";
 
-export type NodeEvaluateOptions = Omit<EvaluateOptions, "data"> & {
+export type NodeEvaluateOptions = Omit<EvaluateOptions, "data" | "results"> & {
   /** A folder of data files. */
   readonly data: string | DataSource;
+  /** A file of answers: made if it isn't there, read and added to if it is. So a run that was stopped goes on. */
+  readonly resume?: string | undefined;
 };
 
 /**
  * Scores a model as EleutherAI's lm-evaluation-harness does, request for request.
  * @example const { tasks } = await evaluate(model, { tasks: ["arc_easy", "piqa"], data: "eval-data", limit: 100 });
  */
-export function evaluate(model: Model, options: NodeEvaluateOptions): Promise<Evaluation> {
-  const { data } = options;
-  return evaluateWith(model, { ...options, data: typeof data === "string" ? folderData(data) : data });
+export async function evaluate(model: Model, options: NodeEvaluateOptions): Promise<Evaluation> {
+  const { data, resume, ...rest } = options;
+  const results = resume === undefined ? undefined : await openResultStore(resume, model);
+  try {
+    return await evaluateWith(model, { ...rest, data: typeof data === "string" ? folderData(data) : data, results });
+  } finally {
+    results?.close();
+  }
 }
