@@ -12,7 +12,7 @@ const NR: i32 = 8;
 /** Panels: KC × MC of A and KC × NC of B stay in the second-level cache. */
 const KC: i32 = 256;
 const MC: i32 = 96;
-const NC: i32 = 256;
+const NC: i32 = 1024;
 
 /** Bytes of scratch for one thread: the two panels and a tile at the edge (layout.ts has the same number). */
 export const MATMUL_SCRATCH: usize = (<usize>(KC * MC + KC * NC + MR * NR)) << 2;
