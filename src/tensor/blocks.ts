@@ -244,11 +244,16 @@ const encoders: Readonly<Record<WritableEncoding, Encoder>> = {
 /** One block's choice: x ≈ d·q + m, with d and m rounded to binary16 as stored, and its squared error. Q4_0: m = −8·d. */
 type Q4Block = { d: number; m: number; q: Uint8Array; error: number };
 
-/**
- * Scales tried on either side of the plain one. For normal weights 4 leave 0.0065 (Q4_0) and 0.0052 (Q4_1) of the energy as
- * error, where ggml's rule leaves 0.0074 and 0.0061; 8 would give 0.0065 and 0.0052 again, at 1.7 times the time.
- */
+/** Scales tried on either side of Q4_0's plain one: for normal weights the error falls from 0.0074 of the energy to 0.0065. */
 const TRIALS = 4;
+
+/**
+ * Q4_1: each end of the range moves by this part of it, out or in, by itself, and least squares refits twice. For normal
+ * weights 0.0049 of the energy stays as error, where ggml's rule leaves 0.0061; moving the ends together, 4 steps each way,
+ * left 0.0053, and 13 × 13 ends in place of 3 × 3 give 0.0047 in 24 times the time.
+ */
+const END_STEP = 0.06;
+const REFITS = 2;
 
 /** ggml's rule for Q4_0: the value largest in magnitude becomes −8·d. */
 function plainQ4(x: Float32Array, block: Q4Block): void {
@@ -301,28 +306,35 @@ function plainQ41(x: Float32Array, block: Q4Block): void {
 function searchQ41(x: Float32Array, block: Q4Block, trial: Q4Block): void {
   const [smallest, largest] = rangeOf(x);
   if (largest === smallest) return;
-  for (let step = -TRIALS; step <= TRIALS; step++) {
-    // A range a little narrower than the values' clips the ends and serves the middle, where most of them lie.
-    const shrink = ((largest - smallest) * step) / (TRIALS * 10);
-    nearestQ41(x, trial, (largest - smallest - 2 * shrink) / 15, smallest + shrink);
-    keepBetter(block, trial);
-    let sumQ = 0;
-    let sumQQ = 0;
-    let sumX = 0;
-    let sumXQ = 0;
-    for (let i = 0; i < 32; i++) {
-      const q = trial.q[i]!;
-      sumQ += q;
-      sumQQ += q * q;
-      sumX += x[i]!;
-      sumXQ += x[i]! * q;
+  const step = (largest - smallest) * END_STEP;
+  for (let low = -1; low <= 1; low++) {
+    for (let high = -1; high <= 1; high++) {
+      const minimum = smallest + low * step;
+      nearestQ41(x, trial, (largest - high * step - minimum) / 15, minimum);
+      keepBetter(block, trial);
+      for (let refit = 0; refit < REFITS && refitQ41(x, trial); refit++) keepBetter(block, trial);
     }
-    const determinant = 32 * sumQQ - sumQ * sumQ;
-    if (determinant === 0) continue;
-    const slope = (32 * sumXQ - sumX * sumQ) / determinant;
-    nearestQ41(x, trial, slope, (sumX - slope * sumQ) / 32);
-    keepBetter(block, trial);
   }
+}
+
+/** Scale and minimum that suit the levels best, then the levels that suit them; false where one level serves all. */
+function refitQ41(x: Float32Array, trial: Q4Block): boolean {
+  let sumQ = 0;
+  let sumQQ = 0;
+  let sumX = 0;
+  let sumXQ = 0;
+  for (let i = 0; i < 32; i++) {
+    const q = trial.q[i]!;
+    sumQ += q;
+    sumQQ += q * q;
+    sumX += x[i]!;
+    sumXQ += x[i]! * q;
+  }
+  const determinant = 32 * sumQQ - sumQ * sumQ;
+  if (determinant === 0) return false;
+  const slope = (32 * sumXQ - sumX * sumQ) / determinant;
+  nearestQ41(x, trial, slope, (sumX - slope * sumQ) / 32);
+  return true;
 }
 
 function nearestQ41(x: Float32Array, trial: Q4Block, scale: number, minimum: number): void {

@@ -3,6 +3,11 @@
  * of its values times that scale (a q4 weight's minimum is multiplied by it).
  * Row: [i16 × Kp][f32 scale × groups][f32 sum × groups], Kp = K rounded up to whole groups; the padding is 0.
  */
+/** The nearest whole number, ties to even, of |x| < 2^22: 1.5·2^23 has no room for fractions, and moves it into the low bits. */
+function toNearest(x: v128): v128 {
+  return i32x4.sub(f32x4.add(x, f32x4.splat(12582912)), i32x4.splat(0x4b400000));
+}
+
 export function quantize(
   y: usize, // (T) rows as above
   x: usize, // (T, K)
@@ -37,8 +42,8 @@ export function quantize(
         const factor = f32x4.splat(inverse);
         let lanes = i32x4.splat(0);
         for (let i: usize = 0; i < 4; i++) {
-          const a = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(source + i * 32), factor)));
-          const b = i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.mul(v128.load(source + i * 32, 16), factor)));
+          const a = toNearest(f32x4.mul(v128.load(source + i * 32), factor));
+          const b = toNearest(f32x4.mul(v128.load(source + i * 32, 16), factor));
           lanes = i32x4.add(lanes, i32x4.add(a, b));
           v128.store(target + i * 16, i16x8.narrow_i32x4_s(a, b));
         }
