@@ -3,6 +3,7 @@ import { availableParallelism } from "node:os";
 import type { Device } from "./backends/backend.ts";
 import { refuseUnknownKeys } from "./errors.ts";
 import type { Checkpoint } from "./formats/checkpoint.ts";
+import type { Model } from "./inference/model.ts";
 import { fromHfConfig, type ModelConfig, type Sharing, toHfConfig } from "./model/config.ts";
 import { allowRelaxedSimd, openCheckpoint, spawnThread } from "./node.ts";
 import { chooseBackend } from "./open-model.ts";
@@ -21,8 +22,11 @@ export type { StepReport, TrainerOptions } from "./training/trainer.ts";
 export type CreateTrainerOptions = TrainerOptions & {
   /** A shape, to be trained from random weights. */
   readonly config?: ModelConfig | undefined;
-  /** A checkpoint to go on from: open, or a folder, a .gguf file or a Hub id. */
-  readonly model?: Checkpoint | string | undefined;
+  /**
+   * Weights to go on from: a checkpoint (open, or a folder, a .gguf file or a Hub id), or a loaded model in f32, which is
+   * trained in place: what it generates after a step comes from the new weights.
+   */
+  readonly model?: Model | Checkpoint | string | undefined;
   /** What `trainer.save` wrote: goes on bit for bit, with its optimizer and schedule unless others are given. */
   readonly resume?: string | undefined;
   /** Layer sharing. Default: the config's. */
@@ -62,10 +66,15 @@ export async function createTrainer(options: CreateTrainerOptions): Promise<Trai
   const { threads = availableParallelism(), device = "wasm" } = options;
   allowRelaxedSimd();
   const backend = chooseBackend(device, { spawn: spawnThread, canShare: true, threads });
-  const start = async (config: ModelConfig, source: ParameterSource, settings: TrainerOptions): Promise<Trainer> =>
-    withFiles(
-      await createTrainerOn(backend, { ...config, sharing: options.sharing ?? config.sharing }, source, settings),
-    );
+  const start = async (
+    config: ModelConfig,
+    source: ParameterSource,
+    settings: TrainerOptions,
+    model?: Model,
+  ): Promise<Trainer> => {
+    const shared = { ...config, sharing: options.sharing ?? config.sharing };
+    return withFiles(await createTrainerOn(backend, shared, source, settings), model);
+  };
 
   if (options.resume !== undefined) {
     const saved = await openSavedTrainer(options.resume);
@@ -78,6 +87,10 @@ export async function createTrainer(options: CreateTrainerOptions): Promise<Trai
   }
   if (options.model !== undefined) {
     const { model } = options;
+    if (typeof model === "object" && "weights" in model) {
+      const source = { steps: 0, weight: (name: string) => model.weights.read(name) };
+      return start(model.config, source, options, model);
+    }
     const checkpoint = typeof model === "string" ? await openCheckpoint(model) : model;
     try {
       return await start(fromHfConfig(checkpoint.config), checkpointParameters(checkpoint), options);
@@ -88,7 +101,8 @@ export async function createTrainer(options: CreateTrainerOptions): Promise<Trai
   return start(options.config!, randomParameters(options.seed ?? 0), options);
 }
 
-function withFiles(core: TrainerCore): Trainer {
+/** @param model gets the new weights. */
+function withFiles(core: TrainerCore, model: Model | undefined): Trainer {
   return {
     config: core.config,
     get steps() {
@@ -100,10 +114,17 @@ function withFiles(core: TrainerCore): Trainer {
     get memory() {
       return core.memory;
     },
-    step: core.step,
+    async step(microBatches, options) {
+      const report = await core.step(microBatches, options);
+      model?.weights.replace((name) => core.read(name, "weight"));
+      return report;
+    },
     evaluate: core.evaluate,
     gradients: core.gradients,
-    dispose: core.dispose,
+    async dispose() {
+      await model?.weights.settle();
+      await core.dispose();
+    },
     checkpoint: () => snapshot(core, toHfConfig(core.config)),
     save: (directory, { files = {} } = {}) => saveTrainer(core, directory, files),
   };

@@ -1,8 +1,9 @@
 /** A loaded model as a runner, on whichever backend it lies. */
 import type { LoadedModel } from "../model/load.ts";
+import type { ModelWeights } from "./model-weights.ts";
 import type { Runner } from "./runner.ts";
 
-export function createDeviceRunner({ config, recorded, machine }: LoadedModel): Runner {
+export function createDeviceRunner({ config, recorded, machine }: LoadedModel, weights: ModelWeights): Runner {
   const { limits } = recorded.program;
   return {
     vocabSize: config.vocabSize,
@@ -22,6 +23,7 @@ export function createDeviceRunner({ config, recorded, machine }: LoadedModel): 
       );
       return new Float32Array(bytes.buffer, bytes.byteOffset, outputs * config.vocabSize);
     },
+    refresh: () => weights.settle(),
     async readCache(length) {
       const parts: Uint8Array[] = [];
       for (const cache of recorded.caches) parts.push(await machine.read(cache, 0, length * cache.cols * 4));

@@ -5,6 +5,7 @@ import type { LoadedModel } from "../model/load.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { createDeviceRunner } from "./device-runner.ts";
+import { createModelWeights, type ModelWeights } from "./model-weights.ts";
 import { generate, type GenerateOptions, type Generation } from "./generate.ts";
 import {
   logits,
@@ -34,6 +35,8 @@ export type Model = {
   readonly memory: MemoryReport;
   /** The cache: `session.save()` and `session.restore(bytes)`. */
   readonly session: Session;
+  /** What a trainer reads and writes; needs dtype `f32`. */
+  readonly weights: ModelWeights;
   /** Streams the continuation of a text or of token ids, one piece a token. */
   generate(prompt: string | ArrayLike<number>, options?: GenerateOptions): Generation;
   /** The logits after every token: (T, V), row by row. */
@@ -49,7 +52,8 @@ export type Model = {
 export function createModel(name: string, loaded: LoadedModel, tokenizer: Tokenizer | undefined): Model {
   const { config, dtype, machine, recorded } = loaded;
   const { kind, repeats, cache } = config.sharing;
-  const session = createSession(createDeviceRunner(loaded), {
+  const weights = createModelWeights(loaded);
+  const session = createSession(createDeviceRunner(loaded, weights), {
     fingerprint: [name, dtype, kind, repeats, cache, config.dim, config.layers, config.vocabSize].join("/"),
     bosToken: config.bosToken,
     eosTokens: config.eosTokens,
@@ -63,6 +67,7 @@ export function createModel(name: string, loaded: LoadedModel, tokenizer: Tokeni
     contextLength: recorded.program.limits.positions,
     memory: machine.memory,
     session,
+    weights,
     generate: (prompt, options) => generate(session, tokenizer, prompt, options),
     logits: (tokens, options) => logits(session, tokens, options?.signal),
     score: (requests, options) => score(session, tokenizer, requests, options),

@@ -16,6 +16,8 @@ export type Runner = {
    * reason; positions before `position` stay intact.
    */
   forward(tokens: ArrayLike<number>, position: number, outputs: number, signal?: AbortSignal): Promise<Float32Array>;
+  /** Called before tokens run: true if the weights have changed, so that no cached position is worth anything. */
+  refresh?(): Promise<boolean>;
   /** Copies the keys and values of the first `length` positions out. */
   readCache(length: number): Promise<Uint8Array>;
   /** Puts back what `readCache(length)` gave. */

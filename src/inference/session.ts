@@ -83,6 +83,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       throw new RangeError(`feed: expected 1 to ${contextLength} tokens (the context), got ${tokens.length}.`);
     }
     signal?.throwIfAborted();
+    if (await runner.refresh?.()) held.length = 0;
     const cachedTokens = Math.min(commonPrefix(held, tokens), from);
     const total = tokens.length - cachedTokens;
     let position = cachedTokens;
