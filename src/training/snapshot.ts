@@ -11,8 +11,6 @@ export async function snapshot(trainer: TrainerCore, config: HfConfig): Promise<
     const shape = trainer.shapeOf(name);
     tensors.set(name, { name, shape, encoding: "F32", source, offset: 0, byteLength: bytes.length });
   }
-  const embedding = tensors.get("model.embed_tokens.weight")!;
-  if (!tensors.has("lm_head.weight")) tensors.set("lm_head.weight", { ...embedding, name: "lm_head.weight" });
   return {
     format: "safetensors",
     name: `step ${trainer.steps}`,
