@@ -285,13 +285,24 @@ async function checkFile(command: string, out: string, force: boolean): Promise<
   if (status && !force) throw new UsageError(`data ${command}: ${out} exists. Pass --force to overwrite it.`);
 }
 
-/** Nothing is overwritten unasked. */
+const TOKENIZER_FILES = /^tokenizer(_config)?\.json$|^tokenizer\.model$/;
+const DATASET_FILES = /^manifest\.json$|^(train|heldout)-\d{5}\.bin$/;
+
+/** Nothing is overwritten unasked, and with --force only what this program wrote: the folder is replaced as a whole. */
 async function checkFolder(command: string, out: string, force: boolean): Promise<void> {
   const status = await stat(out).catch(() => undefined);
   if (status === undefined) return;
   if (!status.isDirectory()) throw new UsageError(`data ${command}: ${out} is a file. Choose another name.`);
-  if (force || (await readdir(out)).length === 0) return;
-  throw new UsageError(`data ${command}: ${out} exists. Pass --force to overwrite it.`);
+  const names = await readdir(out);
+  const other = names.find(
+    (name) => !(TOKENIZER_FILES.test(name) || (command !== "tokenizer" && DATASET_FILES.test(name))),
+  );
+  if (other !== undefined) {
+    throw new UsageError(`data ${command}: ${out} holds other files, such as ${other}. Choose another name.`);
+  }
+  if (names.length > 0 && !force) {
+    throw new UsageError(`data ${command}: ${out} exists. Pass --force to overwrite it.`);
+  }
 }
 
 /** `1%`, `0.5%`; `300` documents. */
