@@ -3,8 +3,8 @@
 /** `isFirst` and `isLast` of a document. Most documents are one part. */
 export type DocumentPart = { readonly text: string; readonly isFirst: boolean; readonly isLast: boolean };
 
-/** UTF-16 units. Long books have half of this. */
-export const MAX_PART = 1_048_576;
+/** UTF-16 units. Longer parts cost memory and gain nothing. */
+export const MAX_PART = 131_072;
 /** How far back from the end of a part a good place to cut is looked for. */
 const CUT_WINDOW = 4096;
 
