@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { assert, property, string } from "fast-check";
 import { describe, expect, it } from "vitest";
+import { tokenizerJsonMetadata } from "../formats/gguf/gguf-tokenizer.ts";
 import { createTokenizer } from "./create-tokenizer.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import { createBpeTrainer, type BpeTrainerOptions, type TrainedTokenizer } from "./train-bpe.ts";
@@ -48,6 +49,15 @@ describe("a trained tokenizer", () => {
     expect(tokenizer.eosTokens).toEqual([0]);
     expect(tokenizer.encode("")).toEqual([]);
     expect([0, 1, 2, 3].map((id) => tokenizer.isSpecial(id))).toEqual([true, true, true, false]);
+  });
+
+  it("gives the same ids through a GGUF file, under a pre-tokenizer that llama.cpp knows", () => {
+    const typed = tokenizerJsonMetadata(trained.tokenizerJson, { vocabSize: golden.vocab.length, eosToken: 0 });
+    const metadata = new Map(Array.from(typed, ([key, { value }]): [string, unknown] => [key, value]));
+    expect(metadata.get("tokenizer.ggml.pre")).toBe("smollm");
+    const fromGguf = createTokenizer({ kind: "gguf", metadata })!;
+    for (const { text, ids } of golden.cases) expect(fromGguf.encode(text)).toEqual(ids);
+    expect(fromGguf.eosTokens).toEqual([0]);
   });
 
   it("gives back every text", () => {

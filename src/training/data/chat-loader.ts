@@ -4,7 +4,7 @@ import { describe, isObject } from "../../formats/json.ts";
 import type { ChatMessage } from "../../tokenizer/chat-template.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { chatRows, type ChatRowOptions, encodeConversation, type EncodedConversation } from "./chat-rows.ts";
-import { createLoader, type Loader, type LoaderPosition } from "./mixture.ts";
+import { createLoader, type Loader } from "./mixture.ts";
 import { drawFraction } from "./node-prepare.ts";
 import { parseLine } from "./node-sources.ts";
 import { readLines, type ReadOptions } from "./node-text.ts";
@@ -20,7 +20,8 @@ export type ChatLoaderOptions = ReadOptions & {
   readonly packing?: ChatRowOptions["packing"] | undefined;
   /** Share of the conversations that are never trained on, drawn by what they say. Default 0.02. */
   readonly heldOut?: number | undefined;
-  readonly position?: LoaderPosition | undefined;
+  /** A loader's `position`: goes on from there. */
+  readonly position?: unknown;
 };
 
 export type ChatLoader = Loader & {

@@ -1,6 +1,6 @@
 /** Rows to train on from folders that `mobilellm data` made. */
 import { FormatError } from "../../errors.ts";
-import { createLoader, type Loader as MixtureLoader, type LoaderPosition } from "./mixture.ts";
+import { createLoader, type Loader as MixtureLoader } from "./mixture.ts";
 import { type Dataset, openDataset } from "./node-dataset.ts";
 import { windowRows } from "./rows.ts";
 
@@ -19,8 +19,8 @@ export type LoaderOptions = {
   readonly length: number;
   /** The same seed gives the same rows. */
   readonly seed: number;
-  /** Goes on from there. */
-  readonly position?: LoaderPosition | undefined;
+  /** A loader's `position`: goes on from there. */
+  readonly position?: unknown;
 };
 
 /**

@@ -43,7 +43,8 @@ export type Loader = {
 export type LoaderSettings = {
   readonly length: number;
   readonly seed: number;
-  readonly position?: LoaderPosition | undefined;
+  /** What a loader said, perhaps out of a file. */
+  readonly position?: unknown;
 };
 
 const HELD_OUT_ROWS_AT_ONCE = 16;

@@ -1,9 +1,9 @@
 /** Rows to train on, cut out of a stream of tokens. */
+import type { Row } from "../rows.ts";
 import type { TokenStream } from "./token-stream.ts";
 
-/** T + 1 token ids; with `learn`, only targets i with learn[i] = 1 count (i indexes tokens; learn[0] is never used). */
-export type Row = ArrayLike<number> | MaskedRow;
-export type MaskedRow = { readonly tokens: ArrayLike<number>; readonly learn: ArrayLike<number> };
+export type { Row } from "../rows.ts";
+export type MaskedRow = Extract<Row, { readonly learn: unknown }>;
 
 export type RowSource = {
   /** How many rows there are. */
