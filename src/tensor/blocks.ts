@@ -5,6 +5,7 @@
 import { ShapeError } from "../errors.ts";
 import { blockLayout, type Encoding } from "./encoding.ts";
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "./float16.ts";
+import { createQ4Search, fitQ4_0, fitQ4_1, MINIMUM, nearestLevel, SCALE } from "./q4-grid.ts";
 
 /** Encodings that `encodeBlocks` writes. */
 export const writableEncodings = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"] as const;
@@ -214,178 +215,30 @@ const encoders: Readonly<Record<WritableEncoding, Encoder>> = {
     }
   },
   Q4_0(values, bytes) {
-    const block: Q4Block = { d: 0, m: 0, q: new Uint8Array(32), error: 0 };
-    const trial: Q4Block = { d: 0, m: 0, q: new Uint8Array(32), error: 0 };
-    for (let from = 0, at = 0; from < values.length; from += 32, at += 18) {
-      const x = values.subarray(from, from + 32);
-      plainQ4(x, block);
-      finiteHalf("Q4_0", block.d, values, from);
-      searchQ4(x, block, trial);
-      setHalf(bytes, at, f32ToF16(block.d));
-      for (let i = 0; i < 16; i++) bytes[at + 2 + i] = block.q[i]! | (block.q[i + 16]! << 4);
-    }
+    encodeQ4("Q4_0", fitQ4_0, values, bytes);
   },
   Q4_1(values, bytes) {
-    const block: Q4Block = { d: 0, m: 0, q: new Uint8Array(32), error: 0 };
-    const trial: Q4Block = { d: 0, m: 0, q: new Uint8Array(32), error: 0 };
-    for (let from = 0, at = 0; from < values.length; from += 32, at += 20) {
-      const x = values.subarray(from, from + 32);
-      plainQ41(x, block);
-      finiteHalf("Q4_1", block.d, values, from);
-      finiteHalf("Q4_1", block.m, values, from);
-      searchQ41(x, block, trial);
-      setHalf(bytes, at, f32ToF16(block.d));
-      setHalf(bytes, at + 2, f32ToF16(block.m));
-      for (let i = 0; i < 16; i++) bytes[at + 4 + i] = block.q[i]! | (block.q[i + 16]! << 4);
-    }
+    encodeQ4("Q4_1", fitQ4_1, values, bytes);
   },
 };
 
-/** One block's choice: x ≈ d·q + m, with d and m rounded to binary16 as stored, and its squared error. Q4_0: m = −8·d. */
-type Q4Block = { d: number; m: number; q: Uint8Array; error: number };
-
-/** Scales tried on either side of Q4_0's plain one: for normal weights the error falls from 0.0074 of the energy to 0.0065. */
-const TRIALS = 4;
-
-/**
- * Q4_1: each end of the range moves by this part of it, out or in, by itself, and least squares refits twice. For normal
- * weights 0.0049 of the energy stays as error, where ggml's rule leaves 0.0061; moving the ends together, 4 steps each way,
- * left 0.0053, and 13 × 13 ends in place of 3 × 3 give 0.0047 in 24 times the time.
- */
-const END_STEP = 0.06;
-const REFITS = 2;
-
-/** ggml's rule for Q4_0: the value largest in magnitude becomes −8·d. */
-function plainQ4(x: Float32Array, block: Q4Block): void {
-  const extreme = extremeOf(x);
-  const d = Math.fround(extreme / -8);
-  const inverse = d === 0 ? 0 : Math.fround(1 / d);
-  for (let i = 0; i < 32; i++) block.q[i] = level(Math.fround(Math.fround(x[i]! * inverse) + 8.5));
-  const stored = roundToHalf(d);
-  settle(x, block, stored, stored * -8);
-}
-
-/** Keeps in `block` the best of some scales around the plain one, each refitted to its levels by least squares. */
-function searchQ4(x: Float32Array, block: Q4Block, trial: Q4Block): void {
-  const extreme = extremeOf(x);
-  if (extreme === 0) return;
-  for (let step = -TRIALS; step <= TRIALS; step++) {
-    nearestQ4(x, trial, extreme / (-8 + (0.8 * step) / TRIALS));
-    keepBetter(block, trial);
-    let numerator = 0;
-    let denominator = 0;
-    for (let i = 0; i < 32; i++) {
-      const q = trial.q[i]! - 8;
-      numerator += x[i]! * q;
-      denominator += q * q;
-    }
-    if (denominator === 0) continue;
-    nearestQ4(x, trial, numerator / denominator);
-    keepBetter(block, trial);
-  }
-}
-
-function nearestQ4(x: Float32Array, trial: Q4Block, scale: number): void {
-  const d = roundToHalf(scale);
-  const inverse = d === 0 ? 0 : 1 / d;
-  for (let i = 0; i < 32; i++) trial.q[i] = level(x[i]! * inverse + 8.5);
-  settle(x, trial, d, d * -8);
-}
-
-/** ggml's rule for Q4_1: 0 is the smallest value, 15 the largest. */
-function plainQ41(x: Float32Array, block: Q4Block): void {
-  const [smallest, largest] = rangeOf(x);
-  const d = Math.fround(Math.fround(largest - smallest) / 15);
-  const inverse = d === 0 ? 0 : Math.fround(1 / d);
-  for (let i = 0; i < 32; i++) {
-    block.q[i] = level(Math.fround(Math.fround(Math.fround(x[i]! - smallest) * inverse) + 0.5));
-  }
-  settle(x, block, roundToHalf(d), roundToHalf(smallest));
-}
-
-function searchQ41(x: Float32Array, block: Q4Block, trial: Q4Block): void {
-  const [smallest, largest] = rangeOf(x);
-  if (largest === smallest) return;
-  const step = (largest - smallest) * END_STEP;
-  for (let low = -1; low <= 1; low++) {
-    for (let high = -1; high <= 1; high++) {
-      const minimum = smallest + low * step;
-      nearestQ41(x, trial, (largest - high * step - minimum) / 15, minimum);
-      keepBetter(block, trial);
-      for (let refit = 0; refit < REFITS && refitQ41(x, trial); refit++) keepBetter(block, trial);
+function encodeQ4(encoding: "Q4_0" | "Q4_1", fit: typeof fitQ4_1, values: Float32Array, bytes: Uint8Array): void {
+  const x = new Float64Array(32);
+  const search = createQ4Search();
+  const start = encoding === "Q4_0" ? 2 : 4; // of the levels in a block
+  for (let from = 0, at = 0; from < values.length; from += 32, at += start + 16) {
+    for (let i = 0; i < 32; i++) x[i] = values[from + i]!;
+    fit(x, search);
+    const d = search[SCALE]!;
+    const m = search[MINIMUM]!;
+    setHalf(bytes, at, finiteHalf(encoding, d, values, from));
+    if (encoding === "Q4_1") setHalf(bytes, at + 2, finiteHalf(encoding, m, values, from));
+    const inverse = d === 0 ? 0 : 1 / d;
+    for (let i = 0; i < 16; i++) {
+      const high = nearestLevel((x[i + 16]! - m) * inverse);
+      bytes[at + start + i] = nearestLevel((x[i]! - m) * inverse) | (high << 4);
     }
   }
-}
-
-/** Scale and minimum that suit the levels best, then the levels that suit them; false where one level serves all. */
-function refitQ41(x: Float32Array, trial: Q4Block): boolean {
-  let sumQ = 0;
-  let sumQQ = 0;
-  let sumX = 0;
-  let sumXQ = 0;
-  for (let i = 0; i < 32; i++) {
-    const q = trial.q[i]!;
-    sumQ += q;
-    sumQQ += q * q;
-    sumX += x[i]!;
-    sumXQ += x[i]! * q;
-  }
-  const determinant = 32 * sumQQ - sumQ * sumQ;
-  if (determinant === 0) return false;
-  const slope = (32 * sumXQ - sumX * sumQ) / determinant;
-  nearestQ41(x, trial, slope, (sumX - slope * sumQ) / 32);
-  return true;
-}
-
-function nearestQ41(x: Float32Array, trial: Q4Block, scale: number, minimum: number): void {
-  const d = roundToHalf(scale);
-  const m = roundToHalf(minimum);
-  const inverse = d === 0 ? 0 : 1 / d;
-  for (let i = 0; i < 32; i++) trial.q[i] = level((x[i]! - m) * inverse + 0.5);
-  settle(x, trial, d, m);
-}
-
-function settle(x: Float32Array, block: Q4Block, d: number, m: number): void {
-  block.d = d;
-  block.m = m;
-  block.error = 0;
-  for (let i = 0; i < 32; i++) block.error += (d * block.q[i]! + m - x[i]!) ** 2;
-}
-
-function roundToHalf(value: number): number {
-  return f16ToF32(f32ToF16(value));
-}
-
-function keepBetter(best: Q4Block, trial: Q4Block): void {
-  if (!(trial.error < best.error)) return;
-  best.d = trial.d;
-  best.m = trial.m;
-  best.error = trial.error;
-  best.q.set(trial.q);
-}
-
-function level(x: number): number {
-  return x <= 0 ? 0 : x >= 15 ? 15 : x | 0;
-}
-
-/** The value largest in magnitude, with its sign; NaN if there is one. */
-function extremeOf(x: Float32Array): number {
-  let extreme = 0;
-  for (const value of x) {
-    if (Number.isNaN(value)) return NaN;
-    if (Math.abs(value) > Math.abs(extreme)) extreme = value;
-  }
-  return extreme;
-}
-
-function rangeOf(x: Float32Array): readonly [number, number] {
-  let smallest = Infinity;
-  let largest = -Infinity;
-  for (const value of x) {
-    smallest = Math.min(smallest, value);
-    largest = Math.max(largest, value);
-  }
-  return [smallest, largest];
 }
 
 function setHalf(bytes: Uint8Array, at: number, bits: number): void {
