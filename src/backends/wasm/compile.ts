@@ -36,8 +36,8 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const commandsAt = HEADER_BYTES;
   const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
   const trains = program.operations.some((operation) => operation.op === "matmul");
-  // A row of attention scores, or a tile of 4 × 8 outputs.
-  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 128) / 64) * 64;
+  // A row of attention scores, or a tile of 4 × 8 outputs and a group of 8 rows in 16 bits.
+  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 640) / 64) * 64;
   const scratchBytes = trains ? TRAINING_SCRATCH_BYTES : rowScratch;
   const plan = planMemory(program, scratchAt + threads * scratchBytes);
 

@@ -4,7 +4,8 @@
  * needed and a group's integer sum is exact. The group's scales then bring it into an f32 accumulator, in group order,
  * whatever the tile: a row gives the same bits alone and in a batch.
  */
-import { f16x4, madd } from "../math.simd";
+import { f16x4 } from "../math.simd";
+import { addFourRows, addScaled, storeBlock } from "./linear-tile.simd";
 
 const BLOCK: usize = 272; // 8 f16 scales, 16 pairs of k × 8 rows
 
@@ -37,15 +38,10 @@ export function linearQ8(
     for (let t = 0; t < T; t += 4) {
       // The last tile repeats the last row where there are fewer than four.
       fourRows(tile, row, min(row + xs, last), min(row + 2 * xs, last), min(row + 3 * xs, last), block, groups);
-      for (let i = 0; i < min(4, T - t); i++) copyRow(y, tile + <usize>i * 32, t + i, O, b);
+      for (let i = 0; i < min(4, T - t); i++) storeBlock(y, tile + <usize>i * 32, t + i, O, b);
       row += 4 * xs;
     }
   }
-}
-
-/** Block b of row t, but for the padding after the last row of w. */
-function copyRow(y: usize, tile: usize, t: i32, O: i32, b: i32): void {
-  memory.copy(y + ((<usize>t * <usize>O + <usize>b * 8) << 2), tile, (<usize>min(8, O - b * 8)) << 2);
 }
 
 /**
@@ -60,7 +56,7 @@ function oneRow(y: usize, x: usize, w: usize, tile: usize, groups: i32, O: i32, 
     const each = left / streams;
     for (let i = 0; i < each; i++) {
       sideBySide(tile, x, w + <usize>(from + i) * bytes, <usize>each * bytes, streams, groups);
-      for (let s = 0; s < streams; s++) copyRow(y, tile + <usize>s * 32, 0, O, from + i + s * each);
+      for (let s = 0; s < streams; s++) storeBlock(y, tile + <usize>s * 32, 0, O, from + i + s * each);
     }
     from += streams * each;
   }
@@ -101,54 +97,20 @@ function twoBlocks(tile: usize, x: usize, w: usize, v: usize, scale: usize): voi
     c = pair(c, v + p + 32, x1);
     d = pair(d, v + p + 40, x1);
   }
-  addGroup(tile, a, b, f16x4(w), f16x4(w + 8), scale);
-  addGroup(tile + 32, c, d, f16x4(v), f16x4(v + 8), scale);
+  addScaled(tile, a, b, f16x4(w), f16x4(w + 8), scale);
+  addScaled(tile + 32, c, d, f16x4(v), f16x4(v + 8), scale);
 }
 
 function fourRows(tile: usize, x0: usize, x1: usize, x2: usize, x3: usize, w: usize, groups: i32): void {
   memory.fill(tile, 0, 128);
-  let scales: usize = <usize>groups * 64;
+  let toScale = <usize>groups * 64;
   for (let g = 0; g < groups; g++) {
-    let a0 = i32x4.splat(0),
-      a1 = i32x4.splat(0),
-      a2 = i32x4.splat(0),
-      a3 = i32x4.splat(0);
-    let b0 = i32x4.splat(0),
-      b1 = i32x4.splat(0),
-      b2 = i32x4.splat(0),
-      b3 = i32x4.splat(0);
-    const first = <usize>g * 64;
-    let q = w + 16;
-    for (let p = first; p < first + 64; p += 4) {
-      const u = v128.load8x8_s(q),
-        v = v128.load8x8_s(q, 8);
-      let c = v128.load32_splat(x0 + p);
-      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(u, c));
-      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v, c));
-      c = v128.load32_splat(x1 + p);
-      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(u, c));
-      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v, c));
-      c = v128.load32_splat(x2 + p);
-      a2 = i32x4.add(a2, i32x4.dot_i16x8_s(u, c));
-      b2 = i32x4.add(b2, i32x4.dot_i16x8_s(v, c));
-      c = v128.load32_splat(x3 + p);
-      a3 = i32x4.add(a3, i32x4.dot_i16x8_s(u, c));
-      b3 = i32x4.add(b3, i32x4.dot_i16x8_s(v, c));
-      q += 16;
-    }
-    const low = f16x4(w),
-      high = f16x4(w + 8);
-    addGroup(tile, a0, b0, low, high, x0 + scales);
-    addGroup(tile + 32, a1, b1, low, high, x1 + scales);
-    addGroup(tile + 64, a2, b2, low, high, x2 + scales);
-    addGroup(tile + 96, a3, b3, low, high, x3 + scales);
+    addFourRows<i8>(tile, x0, x1, x2, x3, toScale, w + 16, f16x4(w), f16x4(w + 8));
     w += BLOCK;
-    scales += 4;
+    x0 += 64;
+    x1 += 64;
+    x2 += 64;
+    x3 += 64;
+    toScale -= 60; // values move on by 64 bytes, scales by 4
   }
-}
-
-function addGroup(tile: usize, a: v128, b: v128, low: v128, high: v128, scale: usize): void {
-  const s = v128.load32_splat(scale);
-  v128.store(tile, madd(f32x4.convert_i32x4_s(a), f32x4.mul(low, s), v128.load(tile)));
-  v128.store(tile, madd(f32x4.convert_i32x4_s(b), f32x4.mul(high, s), v128.load(tile, 16)), 16);
 }
