@@ -53,7 +53,7 @@ function answerAsHub(request: IncomingMessage, response: ServerResponse): void {
     response.setHeader("content-type", "application/json").end(JSON.stringify(value));
   if (token !== undefined && request.headers.authorization !== `Bearer ${token}`) {
     response.writeHead(request.headers.authorization === undefined ? 401 : 403).end();
-  } else if (path === "/api/models/org/tiny/revision/main") {
+  } else if (["main", "v1.0"].some((revision) => path === `/api/models/org/tiny/revision/${revision}`)) {
     json({ _id: "1", id: "org/tiny", sha: commit });
   } else if (path === `/api/models/org/tiny/tree/${commit}`) {
     json(
@@ -253,6 +253,22 @@ describe("openHubModel", () => {
     await fetchAll();
     const cached = messageOf(fetchAll("org/tiny", { endpoint: `http://127.0.0.1:${port}` }));
     expect(await cached).toContain("set HF_HUB_OFFLINE=1");
+  });
+
+  test("takes a tag, which offline mode then knows too", async () => {
+    const all = { "config.json": sha256(config), "model.safetensors": sha256(big) };
+    expect(await fetchAll("org/tiny@v1.0")).toEqual(all);
+    expect(await readFile(repo("refs", "v1.0"), "utf8")).toBe(commit);
+    expect(await fetchAll("org/tiny@v1.0", { offline: true })).toEqual(all);
+    await expect(fetchAll("org/tiny", { offline: true })).rejects.toThrow("is not in the cache");
+  });
+
+  test("takes the endpoint and the cache's place from the environment", async () => {
+    vi.stubEnv("HF_ENDPOINT", `${endpoint()}/`);
+    vi.stubEnv("HF_HUB_CACHE", join(cacheDir, "elsewhere"));
+    const set = await openHubModel("org/tiny");
+    await set.close();
+    expect(await readdir(join(cacheDir, "elsewhere"))).toEqual(["models--org--tiny"]);
   });
 
   test("reads from the cache alone when offline", async () => {
