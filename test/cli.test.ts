@@ -5,32 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { writeRandomCheckpoint } from "./random-checkpoint.ts";
-
-type Outcome = { readonly status: number | null; readonly out: string; readonly err: string };
-type Settings = { readonly input?: string; readonly interruptAfter?: RegExp };
-
-/** Runs the program to its end; `interruptAfter` sends Ctrl-C when the output so far matches. */
-function mobilellm(args: readonly string[], { input, interruptAfter }: Settings = {}): Promise<Outcome> {
-  const child = spawn(process.execPath, ["dist/cli/main.js", ...args], {
-    stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
-    env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: undefined },
-  });
-  let out = "";
-  let err = "";
-  let isInterrupted = false;
-  child.stdin?.end(input);
-  child.stderr?.on("data", (data: Buffer) => (err += data.toString()));
-  child.stdout?.on("data", (data: Buffer) => {
-    out += data.toString();
-    if (isInterrupted || !interruptAfter?.test(out)) return;
-    isInterrupted = true;
-    child.kill("SIGINT");
-  });
-  return new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => resolve({ status, out, err }));
-  });
-}
+import { mobilellm } from "./run-cli.ts";
 
 const config = {
   model_type: "llama",

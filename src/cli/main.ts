@@ -15,6 +15,7 @@ import { createGenerateCommand } from "./generate.ts";
 import { createInfoCommand } from "./info.ts";
 import { Interrupted } from "./interrupt.ts";
 import { createQuantizeCommand } from "./quantize.ts";
+import { createTrainCommand } from "./train.ts";
 import { UsageError } from "./usage.ts";
 
 // `mobilellm design | head -1` closes our output early: nobody is left to tell.
@@ -26,7 +27,7 @@ process.stderr.on("error", () => {}); // nor is there anywhere to say that nobod
 const { version } = createRequire(import.meta.url)("../../package.json") as { version: string };
 const program = new Command("mobilellm")
   .version(version)
-  .description("Design and run sub-billion-parameter language models")
+  .description("Design, train and run sub-billion-parameter language models")
   .addHelpText("after", '\nExample:\n  $ mobilellm generate --model model.gguf "The moon is"');
 for (const create of [
   createGenerateCommand,
@@ -34,6 +35,7 @@ for (const create of [
   createInfoCommand,
   createDesignCommand,
   createDataCommand,
+  createTrainCommand,
   createDashboardCommand,
   createConvertCommand,
   createQuantizeCommand,

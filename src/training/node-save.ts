@@ -112,7 +112,7 @@ function parseState(text: string, path: string): TrainerState {
 }
 
 /** After a save that was broken off between its two renames: the old folder takes its place again. */
-async function settle(directory: string): Promise<void> {
+export async function settle(directory: string): Promise<void> {
   const old = `${directory}.old`;
   if (!(await exists(directory)) && (await exists(old))) await rename(old, directory);
 }

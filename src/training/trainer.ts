@@ -180,7 +180,7 @@ export async function createTrainerOn(
           const scale = 1 / (batch.count * batches.length);
           loss += (await sumLosses("gradients", batch, scale, signal)) * scale;
         }
-        if (!Number.isFinite(loss)) throw divergence(steps, "loss", loss);
+        if (!Number.isFinite(loss)) throw divergence(steps + 1, "loss", loss);
       } catch (error) {
         await clear();
         throw error;
@@ -198,7 +198,7 @@ export async function createTrainerOn(
       const gradientNorm = floatsOf(bytes)[0]!;
       if (!Number.isFinite(gradientNorm)) {
         await clear();
-        throw divergence(steps, "gradient norm", gradientNorm);
+        throw divergence(steps + 1, "gradient norm", gradientNorm);
       }
       steps++;
       return { loss, gradientNorm, learningRate };

@@ -4,7 +4,10 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ModelConfig, noSharing } from "../../src/model/config.ts";
 import { createRandom } from "../../src/random.ts";
-import { type Loader, type Row, type Trainer, TrainingError } from "../../src/training/trainer-contract.ts";
+import { TrainingError } from "../../src/errors.ts";
+import type { Loader, LoaderPosition } from "../../src/training/data/mixture.ts";
+import type { Row } from "../../src/training/rows.ts";
+import type { RunTrainer } from "../../src/training/run/node-train.ts";
 
 export const fakeConfig: ModelConfig = {
   dim: 8,
@@ -26,15 +29,18 @@ export const fakeConfig: ModelConfig = {
 
 type Weights = { steps: number; words: number[] };
 
-export type FakeTrainer = Trainer & {
-  /** Called in the middle of a step, after the rows were taken. */
-  onStep: ((step: number) => void) | undefined;
-  onEvaluate: (() => void) | undefined;
-  /** A loss to give instead of the computed one. */
-  lossAt: ((step: number) => number | undefined) | undefined;
-  /** As text, to compare. */
-  weights(): string;
-};
+export type FakeTrainer = { -readonly [K in Exclude<keyof RunTrainer, "steps">]: RunTrainer[K] } & Pick<
+  RunTrainer,
+  "steps"
+> & {
+    /** Called in the middle of a step, after the rows were taken. */
+    onStep: ((step: number) => void) | undefined;
+    onEvaluate: (() => void) | undefined;
+    /** A loss to give instead of the computed one. */
+    lossAt: ((step: number) => number | undefined) | undefined;
+    /** As text, to compare. */
+    weights(): string;
+  };
 
 export function createFakeTrainer(from: Weights = { steps: 0, words: [1, 2, 3, 4] }): FakeTrainer {
   let { steps, words } = from;
@@ -53,7 +59,7 @@ export function createFakeTrainer(from: Weights = { steps: 0, words: [1, 2, 3, 4
       await Promise.resolve();
       signal?.throwIfAborted();
       const loss = trainer.lossAt?.(steps + 1) ?? lossOf(steps, words);
-      if (!Number.isFinite(loss)) throw new TrainingError(`the loss must be a number, got ${loss}.`);
+      if (!Number.isFinite(loss)) throw new TrainingError(`step ${steps + 1}: loss must be finite, got ${loss}.`);
       words = absorb(words, microBatches.flat());
       steps++;
       return { loss, gradientNorm: 1 + words[0]! / 2 ** 32, learningRate: 0.001 * steps };
@@ -66,7 +72,7 @@ export function createFakeTrainer(from: Weights = { steps: 0, words: [1, 2, 3, 4
       return { loss: tokens * lossOf(steps, words), tokens };
     },
     checkpoint: () => Promise.reject(new Error("the fake trainer has no weights to give")),
-    async save(directory, { files = {} } = {}) {
+    async save(directory, { files }) {
       const fresh = `${directory}.new`;
       await rm(fresh, { recursive: true, force: true });
       await mkdir(fresh, { recursive: true });
@@ -102,23 +108,23 @@ function absorb(words: readonly number[], rows: readonly Row[]): number[] {
   return [words[1]!, words[2]!, words[3]!, hash];
 }
 
-/** Rows of random tokens; the position is the generator's state. */
-export function createFakeLoader({
-  length,
-  seed,
-  position,
-}: {
+/** Rows of random tokens, each by its number. */
+export function createFakeLoader(options: {
   length: number;
   seed: number;
-  position?: unknown;
+  position?: LoaderPosition | undefined;
 }): Loader {
-  const random = createRandom((position as number[] | undefined) ?? seed);
+  const { length, seed, position } = options;
+  let drawn = position?.parts[0]!.drawn ?? 0;
   const heldOut = Array.from({ length: 5 }, (_, row) => Array.from({ length: length + 1 }, (__, i) => (row + i) % 64));
-  const row = (): number[] => Array.from({ length: length + 1 }, () => random.below(64));
+  const row = (): number[] => {
+    const random = createRandom(1000 * seed + drawn++);
+    return Array.from({ length: length + 1 }, () => random.below(64));
+  };
   return {
     next: async (rows) => Array.from({ length: rows }, row),
-    get position() {
-      return random.state();
+    get position(): LoaderPosition {
+      return { version: 1, length, seed, parts: [{ rows: 1000, drawn }] };
     },
     epoch: 0,
     tokensPerEpoch: 1000 * length,

@@ -13,12 +13,19 @@ export class ShapeMismatch extends Error {
   override readonly name = "ShapeMismatch";
 }
 
-type NumberRule = { readonly isWhole?: boolean; readonly min?: number; readonly above?: number; readonly max?: number };
+type NumberRule = {
+  readonly isWhole?: boolean;
+  readonly min?: number;
+  readonly above?: number;
+  readonly max?: number;
+  readonly below?: number;
+};
 
 export function number(rule: NumberRule = {}): Shape<number> {
-  const { isWhole = false, min = -Infinity, above = -Infinity, max = Infinity } = rule;
+  const { isWhole = false, min = -Infinity, above = -Infinity, max = Infinity, below = Infinity } = rule;
   const lower = min > -Infinity ? ` of ${min} or more` : above > -Infinity ? ` above ${above}` : "";
-  const upper = max < Infinity ? `${lower === "" ? "" : ","} at most ${max}` : "";
+  const limit = max < Infinity ? ` at most ${max}` : below < Infinity ? ` below ${below}` : "";
+  const upper = limit === "" || lower === "" ? limit : `,${limit}`;
   const wanted = `a ${isWhole ? "whole " : ""}number${lower}${upper}`;
   return (value, path) => {
     const fits =
@@ -26,7 +33,8 @@ export function number(rule: NumberRule = {}): Shape<number> {
       (isWhole ? Number.isSafeInteger(value) : Number.isFinite(value)) &&
       value >= min &&
       value > above &&
-      value <= max;
+      value <= max &&
+      value < below;
     return fits ? value : refuse(path, wanted, value);
   };
 }
@@ -49,12 +57,20 @@ export function choice<const T extends string>(...names: readonly T[]): Shape<T>
   };
 }
 
-export function list<T>(item: Shape<T>, length?: number): Shape<readonly T[]> {
-  const wanted = length === undefined ? "a list" : `a list of ${length}`;
-  return (value, path) => {
-    if (!Array.isArray(value) || (length !== undefined && value.length !== length)) return refuse(path, wanted, value);
-    return value.map((entry, i) => item(entry, `${path}[${i}]`));
-  };
+export function list<T>(item: Shape<T>): Shape<readonly T[]> {
+  return (value, path) =>
+    Array.isArray(value) ? value.map((entry, i) => item(entry, `${path}[${i}]`)) : refuse(path, "a list", value);
+}
+
+export function pair<T>(item: Shape<T>): Shape<readonly [T, T]> {
+  return (value, path) =>
+    Array.isArray(value) && value.length === 2
+      ? [item(value[0], `${path}[0]`), item(value[1], `${path}[1]`)]
+      : refuse(path, "a list of 2", value);
+}
+
+export function orNull<T>(shape: Shape<T>): Shape<T | null> {
+  return (value, path) => (value === null ? null : shape(value, path));
 }
 
 /** A key that may be absent, and what it then is. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createFakeLoader, createFakeTrainer, type FakeTrainer } from "../../../test/training/fake-trainer.ts";
-import type { Loader } from "../trainer-contract.ts";
+import type { Loader } from "../data/mixture.ts";
 import { type CheckpointName, type RunSummary, runTraining } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";
@@ -230,7 +230,7 @@ describe("a run whose loss is lost", () => {
     const world = createWorld();
     world.trainer.lossAt = (step) => (step === 6 ? Number.NaN : undefined);
     await expect(run(world)).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[TrainingError: step 6: the loss must be a number, got NaN. That step is not saved. Lower schedule.peak (0.01) or optimizer.clip (1) in the recipe and go on from the best checkpoint (step 4) with --resume best.]`,
+      `[TrainingError: step 6: loss must be finite, got NaN. The best checkpoint is of step 4: change the recipe, and go on from there with --resume best.]`,
     );
     expect(world.saves).toEqual(["best@0", "last@3", "best@4"]);
     expect(world.records.at(-1)).toMatchObject({ kind: "end", reason: "failed", step: 5 });
@@ -240,7 +240,7 @@ describe("a run whose loss is lost", () => {
     const world = createWorld();
     world.trainer.lossAt = (step) => (step === 6 ? 7 : undefined);
     await expect(run(world)).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[TrainingError: step 6: the loss exploded: at most 6.24 nats per token were expected, got 7.00. That step is not saved. Lower schedule.peak (0.01) or optimizer.clip (1) in the recipe and go on from the best checkpoint (step 4) with --resume best.]`,
+      `[TrainingError: step 6: the loss must stay below 6.24 nats a token, got 7.00: it exploded. Nothing of it was saved: go on from an earlier checkpoint with a lower peak learning rate, a longer warm-up or a smaller clip. The best checkpoint is of step 4: change the recipe, and go on from there with --resume best.]`,
     );
     expect(world.saves).toEqual(["best@0", "last@3", "best@4"]);
   });
@@ -254,7 +254,7 @@ describe("a run whose loss is lost", () => {
   test("stops when the held-out loss is no number", async () => {
     const world = createWorld();
     world.trainer.evaluate = async () => ({ loss: world.trainer.steps === 8 ? Number.NaN : 1, tokens: 1 });
-    await expect(run(world)).rejects.toThrow(/^step 8: the held-out loss must be a number, got NaN/);
+    await expect(run(world)).rejects.toThrow(/^step 8: the held-out loss must be finite, got NaN\./);
     expect(world.saved.get("last")!.state.step).toBe(6);
   });
 });

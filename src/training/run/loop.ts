@@ -5,7 +5,10 @@
  * A checkpoint is taken only between steps, and holds the position in the data, so a run that goes on from it does the
  * same steps again, bit for bit. Held-out loss and samples of a step are recorded together or not at all.
  */
-import { type Loader, type Row, type Trainer, TrainingError } from "../trainer-contract.ts";
+import { TrainingError } from "../../errors.ts";
+import type { Loader } from "../data/mixture.ts";
+import type { Row } from "../rows.ts";
+import type { TrainerCore } from "../trainer.ts";
 import type { EndRecord, HeldOutRecord, MetricsRecord, SampleRecord, StartRecord } from "./metrics.ts";
 import { type Recipe, tokensPerStep } from "./recipe.ts";
 import type { BestLoss, FileOffsets, RunState } from "./run-state.ts";
@@ -24,7 +27,7 @@ export type RunOutput = {
 export type SampleRequest = { readonly prompt: string; readonly temperature: number };
 
 export type RunParts = {
-  readonly trainer: Trainer;
+  readonly trainer: Pick<TrainerCore, "config" | "description" | "steps" | "step" | "evaluate">;
   readonly loader: Loader;
   readonly output: RunOutput;
   readonly clock: {
@@ -63,6 +66,9 @@ export type RunSummary = {
 /** A model that knows nothing loses ln V a token; one that loses half as much again as that, or as at its start, is lost. */
 const EXPLOSION = 1.5;
 
+const ADVICE =
+  "Nothing of it was saved: go on from an earlier checkpoint with a lower peak learning rate, a longer warm-up or a smaller clip.";
+
 /**
  * Trains until the schedule's end or an abort.
  * @param state of the checkpoint that the trainer and the loader were opened from; undefined at the start.
@@ -88,7 +94,6 @@ export async function runTraining(
   let firstLoss = state?.firstLoss;
   let lastLoss = state?.lastLoss;
   let best = state?.best;
-  let workingOn = firstStep; // the step that an error belongs to
   let savedAt = clock.now();
   const interval = createInterval();
   const whole = createInterval();
@@ -119,7 +124,6 @@ export async function runTraining(
 
   async function takeStep(): Promise<void> {
     const from = clock.now();
-    workingOn = trainer.steps + 1;
     const microBatches: (readonly Row[])[] = [];
     for (let i = 0; i < recipe.batch.accumulation; i++) microBatches.push(await loader.next(recipe.batch.rows));
     const { loss, gradientNorm, learningRate } = await trainer.step(microBatches, { signal });
@@ -137,7 +141,7 @@ export async function runTraining(
     const limit = EXPLOSION * Math.max(Math.log(trainer.config.vocabSize), firstLoss!);
     if (loss <= limit) return; // NaN is not
     throw new TrainingError(
-      `the loss exploded: at most ${limit.toFixed(2)} nats per token were expected, got ${loss.toFixed(2)}.`,
+      `step ${trainer.steps}: the loss must stay below ${limit.toFixed(2)} nats a token, got ${loss.toFixed(2)}: it exploded. ${ADVICE}`,
     );
   }
 
@@ -187,15 +191,15 @@ export async function runTraining(
   async function measureHeldOut(): Promise<HeldOutRecord | undefined> {
     let [nats, counted] = [0, 0];
     for await (const rows of loader.heldOut(recipe.evaluate.rows)) {
-      for (let at = 0; at < rows.length; at += recipe.batch.rows) {
-        const part = await trainer.evaluate(rows.slice(at, at + recipe.batch.rows), { signal });
-        nats += part.loss;
-        counted += part.tokens;
-      }
+      const part = await trainer.evaluate(rows, { signal });
+      nats += part.loss;
+      counted += part.tokens;
     }
     if (counted === 0) return undefined;
     const loss = nats / counted;
-    if (!Number.isFinite(loss)) throw new TrainingError(`the held-out loss must be a number, got ${loss}.`);
+    if (!Number.isFinite(loss)) {
+      throw new TrainingError(`step ${trainer.steps}: the held-out loss must be finite, got ${loss}. ${ADVICE}`);
+    }
     return {
       kind: "heldOut",
       step: trainer.steps,
@@ -250,7 +254,7 @@ export async function runTraining(
     await goOn();
   } catch (error) {
     if (error instanceof TrainingError) {
-      const message = `step ${workingOn}: ${error.message} ${wayOn(recipe, best)}`;
+      const message = `${error.message} ${wayOn(best)}`;
       await end("failed", message);
       throw new TrainingError(message, { cause: error });
     }
@@ -275,11 +279,10 @@ export async function runTraining(
   };
 }
 
-function wayOn({ schedule, optimizer }: Recipe, best: BestLoss | undefined): string {
-  const advice = `That step is not saved. Lower schedule.peak (${schedule.peak}) or optimizer.clip (${optimizer.clip}) in the recipe`;
-  return best === undefined
-    ? `${advice} and start again.`
-    : `${advice} and go on from the best checkpoint (step ${best.step}) with --resume best.`;
+function wayOn(best: BestLoss | undefined): string {
+  return best === undefined || best.step === 0
+    ? "Start again, in another folder."
+    : `The best checkpoint is of step ${best.step}: change the recipe, and go on from there with --resume best.`;
 }
 
 type Throughput = Record<"tokensPerSecond" | "flopsPerSecond" | "utilisation", number>;

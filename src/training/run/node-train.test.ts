@@ -22,7 +22,6 @@ beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "mobilellm-run-"));
   data = join(root, "data");
   await mkdir(data);
-  await writeFile(join(data, "tokenizer.json"), '{"model":{}}');
 });
 
 afterAll(() => rm(root, { recursive: true, force: true }));
@@ -48,9 +47,11 @@ function createEdges(prepare?: (trainer: FakeTrainer) => void): Fake {
       edges.trainers.push(trainer);
       return trainer;
     },
-    openLoader: async (options) =>
-      Object.assign(createFakeLoader(options), { close: async () => void edges.closed.push("loader") }),
-    openTokenizer: async () => tokenizer,
+    openLoader: async ({ data: { length }, seed, position }) =>
+      Object.assign(createFakeLoader({ length, seed, position }), {
+        close: async () => void edges.closed.push("loader"),
+      }),
+    openTokenizer: async () => ({ tokenizer, files: new Map([["tokenizer.json", Buffer.from("{}")]]) }),
     openCheckpoint: async () => ({ close: async () => void edges.closed.push("checkpoint") }) as unknown as Checkpoint,
     openModel: () => Promise.reject(new Error("no samples are asked for")),
     forwardFlops: () => ({ flopsPerToken: 1000, attentionFlopsPerPosition: 10 }),
@@ -283,9 +284,10 @@ describe("a run from a checkpoint", () => {
 
   test("needs room for the data's tokens", async () => {
     const edges = createEdges();
-    edges.openTokenizer = async () => ({ ...tokenizer, vocabSize: fakeConfig.vocabSize + 1 });
+    const larger = { ...tokenizer, vocabSize: fakeConfig.vocabSize + 1 };
+    edges.openTokenizer = async () => ({ tokenizer: larger, files: new Map() });
     await expect(
       trainRecipe(options({ recipe: recipe({ model: undefined, init: "models/x" }) }), edges),
-    ).rejects.toThrow(`models/x: a vocabulary of 65 tokens was required by ${data}, it has 64.`);
+    ).rejects.toThrow(`models/x: room for the 65 tokens of ${data} was required, it has 64.`);
   });
 });

@@ -1,18 +1,30 @@
 /** A training run in a folder: opens what the recipe names, runs the loop, and closes everything again. */
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
+import { parseJsonObject } from "../../formats/json.ts";
 import type { Model } from "../../inference/model.ts";
 import { countParameters, type ModelConfig } from "../../model/config.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import type { Loader, LoaderPosition, Trainer } from "../trainer-contract.ts";
+import type { Loader, LoaderPosition } from "../data/mixture.ts";
+import type { TrainerCore } from "../trainer.ts";
+import type { DatasetTokenizer } from "../data/node-prepare.ts";
 import { ShapeMismatch } from "./json-shape.ts";
 import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SampleRequest } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { openRunFolder, type RunFolder } from "./node-run-folder.ts";
 import { createModelConfig, parseRecipe, type Recipe } from "./recipe.ts";
 import type { RunState } from "./run-state.ts";
+
+/** The trainer of "mobilellm/training", as far as a run needs it. */
+export type RunTrainer = RunParts["trainer"] &
+  Pick<TrainerCore, "dispose"> & {
+    checkpoint(): Promise<Checkpoint>;
+    save(directory: string, options: { readonly files: ModelFiles }): Promise<void>;
+  };
+
+/** By name. */
+type ModelFiles = Readonly<Record<string, string | Uint8Array>>;
 
 /** Where a trainer's weights come from. */
 export type TrainerSource =
@@ -28,13 +40,17 @@ export type TrainerOptions = TrainerSource &
     readonly length: number;
   };
 
-export type LoaderOptions = Recipe["data"] & Pick<Recipe, "seed"> & { readonly position?: LoaderPosition };
+export type LoaderOptions = Pick<Recipe, "data" | "seed"> & {
+  readonly tokenizer: Tokenizer;
+  readonly position: LoaderPosition | undefined;
+};
 
 /** What only the edge can do. */
 export type TrainEdges = {
-  createTrainer(options: TrainerOptions): Promise<Trainer>;
-  openLoader(options: LoaderOptions): Promise<Loader & { close?(): Promise<void> }>;
-  openTokenizer(path: string): Promise<Tokenizer>;
+  createTrainer(options: TrainerOptions): Promise<RunTrainer>;
+  openLoader(options: LoaderOptions): Promise<Loader & { close(): Promise<void> }>;
+  /** Of a data set or a checkpoint, with its files by name. */
+  openTokenizer(path: string, options: { readonly signal: AbortSignal }): Promise<DatasetTokenizer>;
   openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;
   openModel(
     checkpoint: Checkpoint,
@@ -78,20 +94,25 @@ async function train(
   const state = resume === undefined ? undefined : await folder.readState(resume);
   const { data, seed } = recipe;
 
-  const tokenizerPath = data.datasets[0]!.folder;
-  const tokenizer = await edges.openTokenizer(tokenizerPath);
-  const loader = await edges.openLoader({ ...data, seed, ...(state && { position: state.position }) });
-  opened.push(async () => loader.close?.());
+  const tokenizerPath = data.tokenizer ?? data.datasets[0]?.folder ?? recipe.init!;
+  const { tokenizer, files: tokenizerFiles } = await edges.openTokenizer(tokenizerPath, { signal });
+  const loader = await edges.openLoader({ data, seed, tokenizer, position: state?.position });
+  opened.push(() => loader.close());
   const peakFlopsPerSecond = await edges.measurePeak(recipe);
   signal.throwIfAborted();
 
   const source = await chooseSource(recipe, tokenizer, state && folder.checkpointPath(resume!), edges, signal);
   const trainer = await openTrainer(source, recipe, edges);
   opened.push(() => trainer.dispose());
-  checkVocabulary(trainer.config, tokenizer, recipe);
+  checkVocabulary(trainer.config, tokenizer, recipe.init ?? "the model", tokenizerPath);
+  if (trainer.config.contextLength < data.length) {
+    throw new FormatError(
+      `${recipe.init ?? "the model"}: data.length must be at most its context of ${trainer.config.contextLength} tokens, got ${data.length}.`,
+    );
+  }
   checkStep(trainer, state, folder);
 
-  const files = await modelFiles(tokenizerPath, tokenizer, trainer.config);
+  const files = modelFiles(tokenizer, tokenizerFiles, trainer.config);
   const save = (name: CheckpointName, saved: RunState): Promise<void> =>
     trainer.save(folder.checkpointPath(name), { files: { ...files, "run.json": toJson(saved) } });
   await folder.writeRecipe(toJson(recipe));
@@ -156,7 +177,7 @@ async function chooseSource(
   }
 }
 
-async function openTrainer(source: TrainerSource, recipe: Recipe, edges: TrainEdges): Promise<Trainer> {
+async function openTrainer(source: TrainerSource, recipe: Recipe, edges: TrainEdges): Promise<RunTrainer> {
   const { optimizer, schedule, recompute, seed, device, threads, batch, data } = recipe;
   const settings = { optimizer, schedule, recompute, seed, device, threads, rows: batch.rows, length: data.length };
   try {
@@ -166,14 +187,14 @@ async function openTrainer(source: TrainerSource, recipe: Recipe, edges: TrainEd
   }
 }
 
-function checkVocabulary(config: ModelConfig, tokenizer: Tokenizer, { init, data }: Recipe): void {
+function checkVocabulary(config: ModelConfig, tokenizer: Tokenizer, model: string, tokenizerPath: string): void {
   if (config.vocabSize >= tokenizer.vocabSize) return;
   throw new FormatError(
-    `${init ?? "the model"}: a vocabulary of ${tokenizer.vocabSize} tokens was required by ${data.datasets[0]!.folder}, it has ${config.vocabSize}. Make the data set with the model's own tokenizer.`,
+    `${model}: room for the ${tokenizer.vocabSize} tokens of ${tokenizerPath} was required, it has ${config.vocabSize}. Use the model's own tokenizer.`,
   );
 }
 
-function checkStep(trainer: Trainer, state: RunState | undefined, folder: RunFolder): void {
+function checkStep(trainer: RunTrainer, state: RunState | undefined, folder: RunFolder): void {
   const step = state?.step ?? 0;
   if (trainer.steps === step) return;
   throw new FormatError(
@@ -182,7 +203,7 @@ function checkStep(trainer: Trainer, state: RunState | undefined, folder: RunFol
 }
 
 async function writeSamples(
-  trainer: Trainer,
+  trainer: RunTrainer,
   tokenizer: Tokenizer,
   { sample, seed, threads, device }: Recipe,
   edges: TrainEdges,
@@ -205,30 +226,25 @@ async function writeSamples(
 }
 
 /** What makes a checkpoint a whole model for transformers and for us: the tokenizer, and how texts end. */
-async function modelFiles(
-  tokenizerPath: string,
+function modelFiles(
   tokenizer: Tokenizer,
+  tokenizerFiles: DatasetTokenizer["files"],
   config: ModelConfig,
-): Promise<Record<string, string>> {
-  const read = (name: string): Promise<string | undefined> =>
-    readFile(join(tokenizerPath, name), "utf8").catch((error: NodeJS.ErrnoException) => {
-      if (error.code === "ENOENT") return undefined;
-      throw error;
-    });
+): Record<string, string | Uint8Array> {
+  const given = tokenizerFiles.get("tokenizer_config.json");
   const [eos] = tokenizer.eosTokens;
   const tokenizerConfig = {
-    tokenizer_class: "PreTrainedTokenizerFast",
+    tokenizer_class: tokenizerFiles.has("tokenizer.json") ? "PreTrainedTokenizerFast" : "LlamaTokenizer",
     ...(tokenizer.bosToken !== undefined && { bos_token: tokenizer.tokenText(tokenizer.bosToken) }),
     ...(eos !== undefined && { eos_token: tokenizer.tokenText(eos) }),
     ...(tokenizer.chatTemplate !== undefined && { chat_template: tokenizer.chatTemplate }),
     clean_up_tokenization_spaces: false,
+    ...(given && parseJsonObject(given, "tokenizer_config.json")),
     model_max_length: config.contextLength,
-    ...(JSON.parse((await read("tokenizer_config.json")) ?? "{}") as Record<string, unknown>),
   };
   const { bosToken, eosTokens } = config;
-  const tokenizerJson = await read("tokenizer.json");
   return {
-    ...(tokenizerJson !== undefined && { "tokenizer.json": tokenizerJson }),
+    ...Object.fromEntries(tokenizerFiles),
     "tokenizer_config.json": toJson(tokenizerConfig),
     "generation_config.json": toJson({
       ...(bosToken !== undefined && { bos_token_id: bosToken }),

@@ -14,7 +14,7 @@ const paperBatch = { rows: 32, accumulation: 32 };
 function paper(steps: number): RecipeJson {
   return {
     model: "125M",
-    data: { datasets: [{ folder: "data/text", weight: 1 }], length: 2048 },
+    data: { datasets: [{ folder: "data/text" }], length: 2048 },
     batch: paperBatch,
     optimizer: adamw,
     schedule: {
@@ -37,7 +37,7 @@ type LaptopShape = Readonly<Record<"dim" | "layers" | "heads" | "kvHeads" | "hid
 function laptop(model: LaptopShape, length: number, accumulation: number, peak: number, steps: number): RecipeJson {
   return {
     model,
-    data: { datasets: [{ folder: "data/stories", weight: 1 }], length },
+    data: { datasets: [{ folder: "data/stories" }], length },
     batch: { rows: 8, accumulation },
     optimizer: adamw,
     schedule: { kind: "cosine", peak, warmupSteps: steps / 50, steps, floor: 0.1 },
@@ -62,7 +62,7 @@ export const recipePresets: Readonly<Record<string, RecipeJson>> = {
   /** From a checkpoint to a conversation partner (paper, section 4.3.2: linear from 2e-5, decay 0.01). */
   finetune: {
     init: "facebook/MobileLLM-125M",
-    data: { datasets: [{ folder: "data/chats", weight: 1 }], length: 512 },
+    data: { chats: { files: ["data/chats.jsonl"] }, length: 512 },
     batch: { rows: 4, accumulation: 8 },
     optimizer: { ...adamw, weightDecay: 0.01 },
     schedule: { kind: "linear", peak: 2e-5, warmupSteps: 20, steps: 1000, floor: 0 },

@@ -18,7 +18,7 @@ function parse(json: unknown): Recipe {
 describe("a recipe", () => {
   test("fills in what was left out", () => {
     expect(parse(minimal)).toMatchObject({
-      data: { datasets: [{ folder: "data/x", weight: 1 }], length: 1024 },
+      data: { datasets: [{ folder: "data/x", weight: undefined }], length: 1024 },
       batch: { rows: 1, accumulation: 1 },
       optimizer: { betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clip: 1 },
       schedule: { kind: "cosine", peak: 0.001, warmupSteps: 0, steps: 100, floor: 0.1 },
@@ -38,7 +38,7 @@ describe("a recipe", () => {
       "data": { "datasets": [{ "folder": "data//x,/* ,]" },], },
       "schedule": { "peak": 1e-3, "steps": 10, /* so */ },
     }`;
-    expect(parseRecipe(source, "recipe.json").data.datasets).toEqual([{ folder: "data//x,/* ,]", weight: 1 }]);
+    expect(parseRecipe(source, "recipe.json").data.datasets).toEqual([{ folder: "data//x,/* ,]", weight: undefined }]);
   });
 
   test.each([
@@ -47,15 +47,18 @@ describe("a recipe", () => {
     [{ ...minimal, optimizer: { betas: [0.9] } }, "optimizer.betas: expected a list of 2, got [0.9]."],
     [
       { ...minimal, optimizer: { betas: [0.9, 1] } },
-      "optimizer.betas[1]: expected a number of 0 or more, at most 0.9999999, got 1.",
+      "optimizer.betas[1]: expected a number of 0 or more, below 1, got 1.",
     ],
     [{ ...minimal, batch: { rows: 1.5 } }, "batch.rows: expected a whole number of 1 or more, got 1.5."],
     [{ ...minimal, batch: { momentum: 1 } }, 'unknown key "batch.momentum". Known in batch: rows, accumulation.'],
-    [{ ...minimal, data: { datasets: [] } }, "data.datasets: expected at least one dataset, got none."],
+    [{ ...minimal, data: { datasets: [] } }, "data.datasets: expected at least one data set, got none."],
     [
       { ...minimal, data: { datasets: [{ folder: "x", wieght: 2 }] } },
       'unknown key "data.datasets[0].wieght". Did you mean "data.datasets[0].weight"?',
     ],
+    [{ ...minimal, data: { chats: { files: ["x"] } } }, "data.tokenizer: required for data.chats"],
+    [{ ...minimal, data: { ...minimal.data, chats: { files: ["x"] } } }, "data.chats: goes without data.datasets"],
+    [{ ...minimal, data: { ...minimal.data, tokenizer: "tok" } }, "data.tokenizer: goes without data.datasets"],
     [{ ...minimal, schedule: { steps: 5 } }, "schedule.peak: required, but missing."],
     [
       { ...minimal, schedule: { peak: 1, steps: 5, warmupSteps: 6 } },
@@ -134,7 +137,8 @@ describe("a preset", () => {
 
   test("gives way to a checkpoint", () => {
     expect(parse({ preset: "laptop-5M", init: "models/x" })).toMatchObject({ init: "models/x", model: undefined });
-    expect(parse({ preset: "finetune", model: "125M" })).toMatchObject({ init: undefined });
+    const own = { preset: "finetune", model: "125M", data: { datasets: [{ folder: "x" }] } };
+    expect(parse(own)).toMatchObject({ init: undefined, data: { chats: undefined, length: 512 } });
   });
 });
 

@@ -21,6 +21,8 @@ import {
   number,
   object,
   optional,
+  orNull,
+  pair,
   section,
   type Shape,
   ShapeMismatch,
@@ -63,8 +65,21 @@ export type Recipe = {
   /** A checkpoint to go on from, its optimizer's state left behind: a folder, a .gguf file or a Hub id. */
   readonly init: string | undefined;
   readonly data: {
-    /** Folders made by `mobilellm data`; rows are drawn in proportion to the weights. */
-    readonly datasets: readonly { readonly folder: string; readonly weight: number }[];
+    /** Folders made by `mobilellm data`; rows are drawn in proportion to the weights, without any to the sizes. */
+    readonly datasets: readonly { readonly folder: string; readonly weight: number | undefined }[];
+    /** Instead of data sets: conversations, of which only what the assistant says is learned. */
+    readonly chats:
+      | {
+          /** JSONL, also .gz: lines of {"messages": [{"role": "user", "content": "…"}, …]}. */
+          readonly files: readonly string[];
+          /** `pad`: a row for each conversation; `pack`: as many in a row as fit. */
+          readonly packing: "pad" | "pack";
+          /** Share that is never trained on. */
+          readonly heldOut: number;
+        }
+      | undefined;
+    /** With a chat template, for conversations. Default: the one of `init`. Data sets bring their own. */
+    readonly tokenizer: string | undefined;
     /** Tokens of a row that are predicted, T. */
     readonly length: number;
   };
@@ -75,12 +90,12 @@ export type Recipe = {
     readonly accumulation: number;
   };
   readonly optimizer: {
-    readonly betas: readonly number[];
+    readonly betas: readonly [number, number];
     readonly eps: number;
     /** On matrices only. */
     readonly weightDecay: number;
-    /** Largest global norm of a gradient. */
-    readonly clip: number;
+    /** Largest global norm of the gradients; null: no limit. */
+    readonly clip: number | null;
   };
   readonly schedule: {
     readonly kind: "cosine" | "linear" | "constant";
@@ -150,15 +165,23 @@ const recipeShape: Shape<ParsedRecipe> = object({
   model: optional(either(isText, (value, path) => modelShape({ preset: presetName(value, path) }, path), modelShape)),
   init: optional(text),
   data: object({
-    datasets: list(object({ folder: text, weight: withDefault(number({ above: 0 }), 1) })),
+    datasets: withDefault(list(object({ folder: text, weight: optional(number({ above: 0 })) })), []),
+    chats: optional(
+      object({
+        files: list(text),
+        packing: withDefault<"pad" | "pack">(choice("pad", "pack"), "pad"),
+        heldOut: withDefault(number({ min: 0, below: 1 }), 0.02),
+      }),
+    ),
+    tokenizer: optional(text),
     length: withDefault(count, 1024),
   }),
   batch: section({ rows: withDefault(count, 1), accumulation: withDefault(count, 1) }),
   optimizer: section({
-    betas: withDefault(list(number({ min: 0, max: 0.999_999_9 }), 2), [0.9, 0.95]),
+    betas: withDefault(pair(number({ min: 0, below: 1 })), [0.9, 0.95]),
     eps: withDefault(number({ above: 0 }), 1e-8),
     weightDecay: withDefault(number({ min: 0 }), 0.1),
-    clip: withDefault(number({ above: 0 }), 1),
+    clip: withDefault(orNull(number({ above: 0 })), 1),
   }),
   schedule: object({
     kind: withDefault(choice("cosine", "linear", "constant"), "cosine"),
@@ -213,9 +236,7 @@ function checkRecipe(json: unknown): Recipe {
         : "model: init brings a shape of its own, so the two exclude each other. Leave one out.",
     );
   }
-  if (data.datasets.length === 0) {
-    throw new ShapeMismatch("data.datasets: expected at least one dataset, got none. Make one with `mobilellm data`.");
-  }
+  checkData(data, init);
   if (schedule.warmupSteps > schedule.steps) {
     throw new ShapeMismatch(
       `schedule.warmupSteps: expected at most schedule.steps (${schedule.steps}), got ${schedule.warmupSteps}.`,
@@ -234,6 +255,19 @@ function checkRecipe(json: unknown): Recipe {
   return recipe;
 }
 
+function checkData({ datasets, chats, tokenizer }: Recipe["data"], init: string | undefined): void {
+  if (datasets.length === 0 && chats === undefined) {
+    throw new ShapeMismatch("data.datasets: expected at least one data set, got none. Make one with `mobilellm data`.");
+  }
+  if (datasets.length > 0 && (chats ?? tokenizer) !== undefined) {
+    const key = chats === undefined ? "tokenizer" : "chats";
+    throw new ShapeMismatch(`data.${key}: goes without data.datasets, which bring a tokenizer. Leave one out.`);
+  }
+  if (chats !== undefined && (tokenizer ?? init) === undefined) {
+    throw new ShapeMismatch("data.tokenizer: required for data.chats, when there is no init to take it from.");
+  }
+}
+
 /** The recipe's own keys over those of its preset; lists and plain values replace, objects are joined. */
 function withPreset(json: unknown): unknown {
   if (!isObject(json) || json["preset"] === undefined) return json;
@@ -248,6 +282,12 @@ function withPreset(json: unknown): unknown {
   const base: Record<string, unknown> = { ...recipePresets[name]! };
   if (own["init"] !== undefined) delete base["model"];
   if (own["model"] !== undefined) delete base["init"];
+  const [theirs, ours] = [base["data"], own["data"]];
+  if (isObject(theirs) && isObject(ours) && ours["chats"] !== undefined) {
+    base["data"] = Object.fromEntries(Object.entries(theirs).filter(([key]) => key !== "datasets"));
+  } else if (isObject(theirs) && isObject(ours) && ours["datasets"] !== undefined) {
+    base["data"] = Object.fromEntries(Object.entries(theirs).filter(([key]) => key !== "chats"));
+  }
   return join(base, own);
 }
 

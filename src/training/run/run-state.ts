@@ -1,6 +1,6 @@
 /** What a run needs besides weights and moments to go on exactly: saved as run.json inside each checkpoint. */
 import { FormatError } from "../../errors.ts";
-import type { LoaderPosition } from "../trainer-contract.ts";
+import type { LoaderPosition } from "../data/mixture.ts";
 import { number, object, optional, ShapeMismatch } from "./json-shape.ts";
 
 /** Sizes, in bytes, of the files that grow: what lies beyond was written by steps that a resumed run does again. */
@@ -34,7 +34,8 @@ const shape = object({
   firstLoss: optional(number()),
   lastLoss: optional(number()),
   best: optional(object({ step: count, loss: number(), bitsPerByte: number() })),
-  position: (value: unknown) => value,
+  /** Checked by the loader. */
+  position: (value: unknown) => value as LoaderPosition,
   offsets: object({ metrics: count, events: count }),
 });
 

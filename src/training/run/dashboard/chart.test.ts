@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { StepRecord } from "../metrics.ts";
 import { nearest, niceTicks, tracePath } from "./chart.ts";
-import { addRecord, createRunData, formatDuration, formatNumber, smooth } from "./run-data.ts";
+import { formatDuration, formatNumber } from "./format.ts";
+import { addRecord, createRunData, smooth } from "./run-data.ts";
 
 describe("a path", () => {
   test("goes through every point while there are fewer than pixels", () => {

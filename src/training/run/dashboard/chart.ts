@@ -1,5 +1,5 @@
 /** A line chart in SVG: step on the x axis, a few lines, a crosshair that all charts of the page share. */
-import { formatNumber } from "./run-data.ts";
+import { formatNumber } from "./format.ts";
 
 export type Line = {
   readonly label: string;

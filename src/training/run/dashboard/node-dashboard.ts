@@ -14,9 +14,16 @@ import { pageHtml } from "./page-html.ts";
 const POLL_MS = 250;
 /** One message of a long run's past; more follow. */
 const MAX_MESSAGE_BYTES = 1_048_576;
-const modules = ["page.js", "chart.js", "run-data.js"];
+const modules = ["page.js", "chart.js", "format.js", "run-data.js"];
 
-export type Dashboard = { readonly url: string; close(): Promise<void> };
+export type Dashboard = {
+  readonly url: string;
+  /** Sends what is written so far to every open page, and ends. */
+  close(): Promise<void>;
+};
+
+/** Sends one page's news; rejects when the page or the file is gone. */
+type Follower = () => Promise<void>;
 
 /**
  * Serves on 127.0.0.1 alone.
@@ -26,8 +33,9 @@ export type Dashboard = { readonly url: string; close(): Promise<void> };
 export async function startDashboard(folder: string, port: number): Promise<Dashboard> {
   const file = join(folder, metricsFile);
   const html = pageHtml(basename(resolve(folder)));
+  const followers = new Set<Follower>();
   const server = createServer((request, response) => {
-    answer(request, response, file, html).catch((error: unknown) => response.destroy(error as Error));
+    answer(request, response, { file, html, followers }).catch((error: unknown) => response.destroy(error as Error));
   });
   await new Promise<void>((listening, failed) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
@@ -42,15 +50,21 @@ export async function startDashboard(folder: string, port: number): Promise<Dash
   });
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-    close: () =>
-      new Promise((closed) => {
+    close: async () => {
+      await Promise.allSettled([...followers].map((sendNews) => sendNews()));
+      await new Promise<void>((closed) => {
         server.close(() => closed());
-        server.closeAllConnections();
-      }),
+        server.closeIdleConnections();
+        // A page that doesn't read must not keep the process.
+        setTimeout(() => server.closeAllConnections(), POLL_MS).unref();
+      });
+    },
   };
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, file: string, html: string): Promise<void> {
+type Content = { readonly file: string; readonly html: string; readonly followers: Set<Follower> };
+
+async function answer(request: IncomingMessage, response: ServerResponse, content: Content): Promise<void> {
   const headers = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
@@ -65,8 +79,8 @@ async function answer(request: IncomingMessage, response: ServerResponse, file: 
     return send(403, "text/plain", "Only for this machine.\n");
   }
   const path = new URL(request.url ?? "/", "http://127.0.0.1").pathname.slice(1);
-  if (path === "") return send(200, "text/html", html);
-  if (path === "events") return followFile(request, response, file);
+  if (path === "") return send(200, "text/html", content.html);
+  if (path === "events") return followFile(request, response, content);
   if (modules.includes(path)) return send(200, "text/javascript", await readFile(new URL(path, import.meta.url)));
   send(404, "text/plain", "Not found.\n");
 }
@@ -75,10 +89,9 @@ async function answer(request: IncomingMessage, response: ServerResponse, file: 
 const serverId = randomBytes(6).toString("hex");
 
 /** Sends the lines as arrays of records; `reset` where they begin anew. */
-function followFile(request: IncomingMessage, response: ServerResponse, file: string): void {
+function followFile(request: IncomingMessage, response: ServerResponse, { file, followers }: Content): void {
   const [id, place] = String(request.headers["last-event-id"] ?? "").split(":");
   let offset = id === serverId ? Number(place) : 0;
-  let isBusy = false;
   response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
   response.write(offset === 0 ? "event: reset\ndata:\n\n" : ":\n\n");
 
@@ -100,16 +113,19 @@ function followFile(request: IncomingMessage, response: ServerResponse, file: st
       );
     }
   }
+  // One after the other: each goes on where the one before ended.
+  let sending = Promise.resolve();
+  const sendNews = (): Promise<void> => (sending = sending.then(sendNew));
   const poll = (): void => {
-    if (isBusy) return;
-    isBusy = true;
-    sendNew()
-      .catch((error: unknown) => response.destroy(error as Error))
-      .finally(() => (isBusy = false));
+    sendNews().catch((error: unknown) => response.destroy(error as Error));
   };
   poll();
   const timer = setInterval(poll, POLL_MS);
-  response.on("close", () => clearInterval(timer));
+  followers.add(sendNews);
+  response.on("close", () => {
+    clearInterval(timer);
+    followers.delete(sendNews);
+  });
 }
 
 /** Whole lines from `offset` on, about a message's worth; none while the first is being written. */

@@ -1,7 +1,8 @@
 /** The dashboard's page: follows the server's events and draws what they say. */
 import type { MetricsRecord, StepRecord } from "../metrics.ts";
 import { type Chart, createChart, element, type Line } from "./chart.ts";
-import { addRecord, createRunData, formatDuration, formatNumber, smooth } from "./run-data.ts";
+import { formatDuration, formatNumber } from "./format.ts";
+import { addRecord, createRunData, smooth } from "./run-data.ts";
 
 /** A run that says nothing for as long is taken for stopped. */
 const SILENCE_MS = 120_000;

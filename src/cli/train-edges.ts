@@ -1,0 +1,61 @@
+/** What a training run takes from this machine: threads, files, devices. */
+import { stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import type { Backend, Device } from "../backends/backend.ts";
+import { describeModel } from "../design/describe.ts";
+import { allowRelaxedSimd, createTokenizer, FormatError, openCheckpoint, spawnThread } from "../node.ts";
+import { chooseBackend, openModel } from "../open-model.ts";
+import { type ChatLoaderOptions, openChatLoader } from "../training/data/chat-loader.ts";
+import { openLoader } from "../training/data/loader.ts";
+import type { DatasetTokenizer } from "../training/data/node-prepare.ts";
+import { measurePeak } from "../training/run/measure-peak.ts";
+import type { TrainEdges } from "../training/run/node-train.ts";
+import { createTrainer } from "../training-node.ts";
+import { tokenizerFiles } from "./convert-tokenizer.ts";
+import { openDatasetTokenizer } from "./data-tokenizer.ts";
+
+const cores = availableParallelism();
+
+export const trainEdges: TrainEdges = {
+  createTrainer,
+  openLoader: ({ data: { datasets, chats, length }, ...options }) =>
+    chats === undefined ? openLoader({ datasets, length, ...options }) : openChats({ ...chats, length, ...options }),
+  openTokenizer,
+  openCheckpoint,
+  openModel: (checkpoint, { threads = cores, ...options }) =>
+    openModel(checkpoint, { ...options, threads, dtype: "f32" }, { spawn: spawnThread, canShare: true, cores }),
+  forwardFlops: describeModel,
+  measurePeak: ({ threads = cores, device }) => measurePeak(openBackend(device, threads), () => performance.now()),
+};
+
+async function openChats(options: ChatLoaderOptions): ReturnType<TrainEdges["openLoader"]> {
+  return Object.assign(await openChatLoader(options), { close: async () => {} });
+}
+
+/** A GGUF file's has no files that could stand beside other weights. */
+async function openTokenizer(path: string, { signal }: { signal: AbortSignal }): Promise<DatasetTokenizer> {
+  if (await isLocalFolder(path)) return openDatasetTokenizer(path);
+  if (/\.(json|model)$/.test(path)) return openDatasetTokenizer(path);
+  const checkpoint = await openCheckpoint(path, { signal });
+  try {
+    const tokenizer = createTokenizer(checkpoint.tokenizer);
+    if (tokenizer === undefined) {
+      throw new FormatError(`${path}: a tokenizer was required, it has none. Name one in data.tokenizer.`);
+    }
+    return { tokenizer, files: tokenizerFiles(checkpoint.tokenizer) };
+  } finally {
+    await checkpoint.close();
+  }
+}
+
+async function isLocalFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+function openBackend(device: Device, threads: number): Backend {
+  allowRelaxedSimd();
+  return chooseBackend(device, { spawn: spawnThread, canShare: true, threads });
+}
