@@ -7,12 +7,14 @@ import type { Backend, Machine } from "../src/backends/backend.ts";
 import { createReferenceBackend } from "../src/backends/reference.ts";
 import { startHost, type Host, type Reply } from "../src/backends/wasm/host.ts";
 import { createWasmBackend, type WorkerPort } from "../src/backends/wasm/wasm.ts";
+import { allowRelaxedSimd } from "../src/node.ts";
 import { createRecorder, type Recorder, type Tensor } from "../src/program/program.ts";
+import type { Floats } from "../src/kernels/floats.ts";
 import { createRandom } from "../src/random.ts";
 import type { Dtype } from "../src/tensor/dtype.ts";
 
 /** Largest error relative to the largest value: f32 sums of up to 576 terms, outliers among them, against f64. */
-const TOLERANCE = 5e-6;
+export const TOLERANCE = 5e-6;
 
 /** Rows that break kernels: one, less than a tile, a tile and a rest, many. */
 export const rowCounts = [1, 2, 5, 37];
@@ -33,6 +35,14 @@ export type KernelCase = {
 
 export const reference: Backend = createReferenceBackend();
 export const wasm: Backend = createWasmBackend({ spawn: inlineWorker, threads: 1, canShare: false });
+/** The same kernels without fused multiply-add. */
+export const plainWasm: Backend = createWasmBackend({
+  spawn: inlineWorker,
+  threads: 1,
+  canShare: false,
+  relaxed: false,
+});
+allowRelaxedSimd();
 
 /** Runs the worker's code in this thread: the protocol without the thread. */
 function inlineWorker(): WorkerPort {
@@ -99,21 +109,28 @@ export async function runCase(
   return new Float32Array(result.buffer, result.byteOffset, rows * output.cols);
 }
 
-/**
- * The WebAssembly kernel's values are the oracle's, every error ≤ `tolerance` × the largest value; else says how many
- * are off, and shows the first five.
- */
+/** The values of both builds of the WebAssembly kernels are the oracle's. */
 export async function expectAgreement(test: KernelCase, tolerance: number = TOLERANCE): Promise<void> {
   const expected = await runCase(reference, test);
-  const actual = await runCase(wasm, test);
-  const largest = expected.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-  expect(largest, "an expectation of zeros would pass too easily").toBeGreaterThan(0);
-  const allowed = tolerance * largest;
+  expect(largestOf(expected), "an expectation of zeros would pass too easily").toBeGreaterThan(0);
+  expectClose(await runCase(wasm, test), expected, tolerance, "relaxed build");
+  expectClose(await runCase(plainWasm, test), expected, tolerance, "plain build");
+}
+
+/** Every error is ≤ `tolerance` × the largest value (1 if all are zero); else says how many are off, and shows five. */
+export function expectClose(actual: Floats, expected: Floats, tolerance: number, what: string): void {
+  const allowed = tolerance * (largestOf(expected) || 1);
   // Written so that NaN counts as off.
   const isOff = (i: number): boolean => !(Math.abs(expected[i]! - actual[i]!) <= allowed);
   const off = Array.from(expected.keys()).filter(isOff);
   const first = off.slice(0, 5).map((i) => `[${i}] ${actual[i]} for ${expected[i]}`);
-  expect(off.length, `${off.length} of ${expected.length} are off by more than ${allowed}: ${first.join(", ")}`).toBe(
-    0,
-  );
+  const message = `${what}: ${off.length} of ${expected.length} are off by more than ${allowed}: ${first.join(", ")}`;
+  expect(off.length, message).toBe(0);
+  expect(actual.length).toBe(expected.length);
+}
+
+export function largestOf(values: Floats): number {
+  let largest = 0;
+  for (const value of values) largest = Math.max(largest, Math.abs(value));
+  return largest;
 }

@@ -35,7 +35,7 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const total = counts.reduce((sum, count) => sum + count, 0);
   const commandsAt = HEADER_BYTES;
   const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
-  const trains = program.operations.some((operation) => operation.op === "matmul");
+  const trains = program.operations.some(({ op }) => tiled.has(op));
   // A row of attention scores, or a tile of 4 × 8 outputs and a group of 8 rows in 16 bits.
   const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 640) / 64) * 64;
   const scratchBytes = trains ? TRAINING_SCRATCH_BYTES : rowScratch;
@@ -57,6 +57,17 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   }
   return { plan, commands: words, commandsAt, parts, scratchAt, scratchBytes, totalBytes: plan.end };
 }
+
+/** Operations that go by way of the panels of matmul.simd.ts. */
+const tiled: ReadonlySet<Operation["op"]> = new Set([
+  "matmul",
+  "matmulInput",
+  "matmulWeight",
+  "selfAttention",
+  "selfAttentionBack",
+  "crossEntropy",
+  "crossEntropyBack",
+]);
 
 /** Chunks of rows whose logits are in memory at once. */
 function chunksOf(logits: Tensor, program: Program): number {

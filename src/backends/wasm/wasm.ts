@@ -24,6 +24,8 @@ export type WasmOptions = {
   readonly threads: number;
   /** Whether this page or process may share memory between threads. */
   readonly canShare: boolean;
+  /** Whether to take the relaxed build where the engine has relaxed SIMD. Default: true. */
+  readonly relaxed?: boolean;
 };
 
 const PAGE = 65536;
@@ -34,9 +36,9 @@ export function createWasmBackend(options: WasmOptions): Backend {
 }
 
 /** The relaxed build where the engine takes it (fused multiply-add), else the plain one. */
-function chooseKernels(): { readonly bytes: Uint8Array<ArrayBuffer>; readonly isRelaxed: boolean } {
+function chooseKernels(mayRelax: boolean): { readonly bytes: Uint8Array<ArrayBuffer>; readonly isRelaxed: boolean } {
   const relaxed = fromBase64(relaxedKernels);
-  if (WebAssembly.validate(relaxed)) return { bytes: relaxed, isRelaxed: true };
+  if (mayRelax && WebAssembly.validate(relaxed)) return { bytes: relaxed, isRelaxed: true };
   const plain = fromBase64(plainKernels);
   if (WebAssembly.validate(plain)) return { bytes: plain, isRelaxed: false };
   throw new BackendError(
@@ -44,7 +46,10 @@ function chooseKernels(): { readonly bytes: Uint8Array<ArrayBuffer>; readonly is
   );
 }
 
-async function openMachine(program: Program, { spawn, threads, canShare }: WasmOptions): Promise<Machine> {
+async function openMachine(
+  program: Program,
+  { spawn, threads, canShare, relaxed = true }: WasmOptions,
+): Promise<Machine> {
   const count = canShare ? threads : 1;
   const compiled = compileProgram(program, count);
   const pages = Math.ceil(compiled.totalBytes / PAGE);
@@ -54,7 +59,7 @@ async function openMachine(program: Program, { spawn, threads, canShare }: WasmO
         `Use a smaller dtype ("q8" or "q4") or contextLength.`,
     );
   }
-  const { bytes, isRelaxed } = chooseKernels();
+  const { bytes, isRelaxed } = chooseKernels(relaxed);
   const module = await WebAssembly.compile(canShare ? bytes : withUnsharedMemory(bytes));
   const memory = canShare ? takeMemory(pages, compiled) : { pages };
   const workers: WorkerPort[] = [];

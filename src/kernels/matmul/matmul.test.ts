@@ -1,0 +1,57 @@
+import { describe, it } from "vitest";
+import { expectGradients } from "../../../test/central-differences.ts";
+import { expectTrainingAgreement, trainingRowCounts } from "../../../test/training-agreement.ts";
+import { linear } from "../linear/linear.reference.ts";
+import { matmulInput, matmulWeight } from "./matmul.reference.ts";
+
+it("the gradients of a product are its slopes", () => {
+  const [T, K, O] = [3, 4, 5];
+  expectGradients({
+    inputs: { x: T * K, w: O * K },
+    outputs: T * O,
+    forward: ({ x, w }, y) => linear(y, x, w, T, K, O),
+    backward(gradients, dy, { x, w }) {
+      matmulInput(gradients.x, dy, w, undefined, T, K, O);
+      matmulWeight(gradients.w, dy, x, T, K, O);
+    },
+  });
+});
+
+describe.each([...trainingRowCounts, 300])("the three products of %i rows", (tokens) => {
+  it.each([
+    [1, 1],
+    [5, 7],
+    [64, 24],
+    [37, 130], // more outputs than inputs
+    [300, 13], // deeper than a panel
+    [13, 515], // the input's gradient is deeper than two panels
+    [9, 1100], // wider than a panel
+    [1100, 9],
+  ])("agree with their oracles from %i to %i", (inputs, outputs) =>
+    expectTrainingAgreement({
+      tokens,
+      record({ input, output, gradient }) {
+        const [x, dy, weight] = [input(inputs), input(outputs), input(inputs, outputs)];
+        return [
+          { op: "matmul", out: output(outputs), x, weight },
+          { op: "matmulInput", out: output(inputs), dy, weight, plus: undefined },
+          { op: "matmulInput", out: output(inputs), dy, weight, plus: input(inputs) },
+          { op: "matmulWeight", out: gradient(outputs, inputs), dy, x },
+        ];
+      },
+    }),
+  );
+});
+
+it("adds onto a sum that dies with it, in the same place", () =>
+  expectTrainingAgreement({
+    tokens: 37,
+    record({ input, output, activation }) {
+      const [sum, out] = [activation(300, "tokens"), activation(300, "tokens")];
+      return [
+        { op: "add", out: sum, x: input(300), y: input(300) },
+        { op: "matmulInput", out, dy: input(515), weight: input(300, 515), plus: sum },
+        { op: "relu", out: output(300), x: out },
+      ];
+    },
+  }));

@@ -1,0 +1,37 @@
+import { describe, it } from "vitest";
+import { expectGradients } from "../../../test/central-differences.ts";
+import { expectTrainingAgreement, trainingRowCounts } from "../../../test/training-agreement.ts";
+import { gainBack, rmsnormBack } from "./rmsnorm-gradient.reference.ts";
+import { rmsnorm } from "./rmsnorm.reference.ts";
+
+it("rmsnorm's gradients are its slopes", () => {
+  const [T, C, eps] = [3, 7, 0.1]; // an eps that counts
+  expectGradients({
+    inputs: { x: T * C, gain: C },
+    outputs: T * C,
+    forward: ({ x, gain }, y) => rmsnorm(y, x, gain, T, C, eps),
+    backward(gradients, dy, { x, gain }) {
+      const scale = new Float64Array(T);
+      rmsnormBack(gradients.x, scale, dy, x, gain, undefined, T, C, eps);
+      gainBack(gradients.gain, dy, x, scale, T, C);
+    },
+  });
+});
+
+describe.each(trainingRowCounts)("rmsnorm's gradients of %i rows", (tokens) => {
+  it.each([3, 4, 10, 92, 576])("agree with their oracles at width %i", async (width) => {
+    for (const adds of [false, true]) {
+      await expectTrainingAgreement({
+        tokens,
+        record({ input, output, gradient }) {
+          const [x, dy, gain, scale] = [input(width), input(width), input(width, 1), output(1)];
+          const plus = adds ? input(width) : undefined;
+          return [
+            { op: "rmsnormBack", out: output(width), scale, dy, x, gain, plus, eps: 1e-5 },
+            { op: "gainBack", out: gradient(1, width), dy, x, scale },
+          ];
+        },
+      });
+    }
+  });
+});
