@@ -97,11 +97,10 @@ function createPrepareCommand(): Command {
       .argument("<sources...>", SOURCES)
       .requiredOption("--tokenizer <path>", "a folder, a tokenizer.json or a tokenizer.model")
       .requiredOption("--out <folder>", "the data set")
-      .option(
-        "--held-out <part>",
-        "documents never trained on: a share such as 1%, or how many at the end",
-        parseHeldOut,
-        parseHeldOut("1%"),
+      .addOption(
+        new Option("--held-out <part>", "documents never trained on: a share such as 1%, or how many at the end")
+          .argParser(parseHeldOut)
+          .default(parseHeldOut("1%"), "1%"),
       )
       .option("--seed <n>", "which documents a share draws", parseSeed, 0),
   )
