@@ -103,8 +103,10 @@ function createMachine(program: Program): Machine {
         y.set(f32(operation.x).subarray((tokens - outputs) * C, tokens * C));
         return;
       }
-      case "matmul":
-        return linear(y, f32(operation.x), f32(operation.weight), T, operation.weight.cols, operation.out.cols);
+      case "matmul": {
+        const { x, weight, plus } = operation;
+        return linear(y, f32(x), f32(weight), T, weight.cols, operation.out.cols, plus && f32(plus));
+      }
       case "matmulInput": {
         const { dy, weight, plus } = operation;
         return matmulInput(y, f32(dy), f32(weight), plus && f32(plus), T, weight.cols, dy.cols);

@@ -85,10 +85,11 @@ export function backward(forward: readonly Operation[], options: BackwardOptions
       case "embed":
         return [{ op: "embedBack", out: gradientOf(operation.table), tokens: operation.tokens, dy }];
       case "matmul": {
-        const { x, weight } = operation;
+        const { x, weight, plus: base } = operation;
         return [
           { op: "matmulWeight", out: gradientOf(weight), dy, x },
           onto(x, (out, plus) => ({ op: "matmulInput", out, dy, weight, plus })),
+          ...(base ? sum(base, dy) : []),
         ];
       }
       case "rmsnorm": {

@@ -78,7 +78,13 @@ export type Operation =
  */
 export type TrainingOperation =
   /** plus + x·wᵀ, f32. */
-  | { readonly op: "matmul"; readonly out: Tensor; readonly x: Tensor; readonly weight: Tensor }
+  | {
+      readonly op: "matmul";
+      readonly out: Tensor;
+      readonly x: Tensor;
+      readonly weight: Tensor;
+      readonly plus: Tensor | undefined;
+    }
   /** plus + dy·w. */
   | {
       readonly op: "matmulInput";
@@ -195,9 +201,9 @@ export const OPTIMIZER_SETTINGS = 9;
 /** Gradient numbers whose squares are summed as one. */
 export const SQUARES_CHUNK = 16384;
 
-/** Rows whose logits are in memory at once: at most 16 MiB of them, at least 32 rows. */
+/** Rows whose logits are in memory at once: 4 MiB of them, which a cache holds, or 128 rows, worth a walk over the weight. */
 export function crossEntropyChunk(vocabSize: number): number {
-  return Math.max(32, Math.floor((4 << 20) / vocabSize));
+  return Math.max(128, Math.floor((1 << 20) / vocabSize));
 }
 
 /** The most that the run-time numbers may reach; buffers are planned for these. */
@@ -252,7 +258,7 @@ export function readsOf(operation: Operation): Tensor[] {
     case "tail":
       return [operation.x];
     case "matmul":
-      return [operation.x, operation.weight];
+      return [operation.x, operation.weight, ...present(operation.plus)];
     case "matmulInput":
       return [operation.dy, operation.weight, ...present(operation.plus)];
     case "matmulWeight":
@@ -316,6 +322,7 @@ export function overlaysOf(operation: Operation): Tensor[] {
   switch (operation.op) {
     case "add":
       return [operation.x, operation.y];
+    case "matmul":
     case "matmulInput":
     case "rmsnormBack":
       return present(operation.plus);
@@ -438,7 +445,10 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
     },
     linear(x, weight) {
       mustMatch("linear", "inner sizes must match", x, weight, x.cols === weight.cols);
-      if (trains) return push({ op: "matmul", out: activation("matmul", x.rows, fixedRows(weight)), x, weight });
+      if (trains) {
+        const out = activation("matmul", x.rows, fixedRows(weight));
+        return push({ op: "matmul", out, x, weight, plus: undefined });
+      }
       const isQuantized = weight.dtype === "q8" || weight.dtype === "q4";
       const operand = isQuantized ? quantize(x) : x;
       return push({ op: "linear", out: activation("linear", x.rows, fixedRows(weight)), x: operand, weight });
@@ -468,6 +478,11 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
     relu: (x) => push({ op: "relu", out: activation("relu", x.rows, x.cols), x }),
     add(x, y) {
       mustMatch("add", "shapes must match", x, y, x.cols === y.cols && x.rows === y.rows);
+      const product = operations.at(-1);
+      if (product?.op === "matmul" && product.out === y && !product.plus) {
+        operations.pop(); // the product adds x as it goes
+        return push({ ...product, plus: x });
+      }
       return push({ op: "add", out: activation("add", x.rows, x.cols), x, y });
     },
     tail: (x) => push({ op: "tail", out: activation("tail", "outputs", x.cols), x }),

@@ -188,8 +188,9 @@ function encodeOne(
     case "add":
       return [...start(out, operation.x, operation.y), out.cols];
     case "matmul": {
-      const { x, weight } = operation;
-      return [0, at(out), 0, at(x), at(weight), x.cols, out.cols, productForm.forward, 0, ALL_ROWS];
+      const { x, weight, plus } = operation;
+      const plusAt = plus ? at(plus) : 0;
+      return [0, at(out), plusAt, at(x), at(weight), x.cols, out.cols, productForm.forward, 0, ALL_ROWS];
     }
     case "matmulInput": {
       const { dy, weight, plus } = operation;

@@ -33,7 +33,8 @@ describe.each([...trainingRowCounts, 300])("the three products of %i rows", (tok
       record({ input, output, gradient }) {
         const [x, dy, weight] = [input(inputs), input(outputs), input(inputs, outputs)];
         return [
-          { op: "matmul", out: output(outputs), x, weight },
+          { op: "matmul", out: output(outputs), x, weight, plus: undefined },
+          { op: "matmul", out: output(outputs), x, weight, plus: input(outputs) },
           { op: "matmulInput", out: output(inputs), dy, weight, plus: undefined },
           { op: "matmulInput", out: output(inputs), dy, weight, plus: input(inputs) },
           { op: "matmulWeight", out: gradient(outputs, inputs), dy, x },
