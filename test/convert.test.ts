@@ -120,6 +120,17 @@ describe("convert", () => {
     }
   });
 
+  test("a schedule in the config is written out, and not said again", async () => {
+    const sharing_schedule = { kind: "reverse", repeats: 2, cache: "own" };
+    const shared = await createSmallModel("reverse", { model_type: "mobilellm", sharing_schedule });
+    const expected = await logitsOf(shared);
+    expect(await logitsOf(shared, { kind: "none", repeats: 1, cache: "own" })).not.toEqual(expected);
+    for (const out of [join(folder, "reverse.gguf"), join(folder, "reverse-plain")]) {
+      await run("convert", shared, out);
+      expect(await logitsOf(out)).toEqual(expected);
+    }
+  });
+
   test("keeps the encodings of a GGUF file, and its tokenizer, to the byte", async () => {
     const [q8, copy] = [join(folder, "keep.gguf"), join(folder, "copy.gguf")];
     await run("convert", small, q8, "--dtype", "q8");

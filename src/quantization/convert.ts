@@ -81,7 +81,7 @@ function unshare(
     );
   }
   return {
-    config: { ...hf, num_hidden_layers: schedule.length, layer_sharing: false },
+    config: { ...hf, num_hidden_layers: schedule.length, layer_sharing: false, sharing_schedule: undefined },
     blocks: schedule.map(({ block }) => block),
   };
 }
