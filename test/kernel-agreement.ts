@@ -87,7 +87,9 @@ export async function runCase(
     },
     weight(rows, cols, dtype = "f32", values = randomValues(rows * cols)) {
       const tensor = r.weight(`w${fills.length}`, rows, cols, dtype);
-      fills.push((machine) => machine.upload(tensor, 0, rows, "F32", bytes(values)));
+      fills.push(async (machine) => {
+        await machine.upload(tensor, 0, rows, "F32", new Uint8Array(bytes(values)));
+      });
       return tensor;
     },
     ids(vocabulary) {

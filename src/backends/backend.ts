@@ -24,8 +24,17 @@ export interface Machine {
   readonly description: string;
   readonly threads: number;
   readonly memory: MemoryReport;
-  /** Rows of a weight as they lie in a file; packed for the kernels on the way in. Gives the array back, emptied or not. */
-  upload(tensor: Tensor, rowStart: number, rowCount: number, encoding: Encoding, bytes: Uint8Array): Promise<void>;
+  /**
+   * Rows of a weight as they lie in a file; packed for the kernels on the way in. Takes the array's memory over and
+   * resolves to an array over it (or as much), to be filled again.
+   */
+  upload(
+    tensor: Tensor,
+    rowStart: number,
+    rowCount: number,
+    encoding: Encoding,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>>;
   /** Raw bytes into a cache or an input, from its byte `offset` on. */
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
   /** A copy of raw bytes of a cache or an output. */

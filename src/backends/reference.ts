@@ -199,6 +199,7 @@ function createMachine(program: Program): Machine {
       const packed = new Uint8Array(packedBytes(dtype, rowCount, cols));
       packRows(dtype, encoding, source, { rows: rowCount, cols, start: 0, count: rowCount }, packed);
       unpackRows(dtype, packed, rowCount, cols, f32(tensor).subarray(rowStart * cols, (rowStart + rowCount) * cols));
+      return source;
     },
     write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
     read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),

@@ -4,7 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 import type { Backend, Machine } from "../backends/backend.ts";
-import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
+import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
 import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
 import { maxRows, type Tensor } from "../program/program.ts";
 import { type Dtype, ROW_BLOCK } from "../tensor/dtype.ts";
@@ -103,13 +103,17 @@ async function uploadWeights(
   const entries = [...recorded.weights].map(([name, tensor]) => ({ tensor, entry: entryOf(checkpoint, name) }));
   const totalBytes = entries.reduce((sum, { entry }) => sum + entry.byteLength, 0);
   let loadedBytes = 0;
+  let spare = new Uint8Array(PIECE_BYTES); // goes to the device and back
+  const aside = new Uint8Array(PIECE_BYTES);
   for (const { tensor, entry } of entries) {
     checkShape(checkpoint, entry, tensor, recorded);
-    for await (const piece of readPieces(entry, tensor.cols)) {
+    for (const piece of piecesOf(entry, tensor.cols)) {
       signal?.throwIfAborted();
-      loadedBytes += piece.bytes.length;
+      const bytes = await readPiece(entry, tensor.cols, piece, spare, aside);
+      loadedBytes += bytes.length;
       try {
-        await machine.upload(tensor, piece.start, piece.count, entry.encoding, piece.bytes);
+        const given = await machine.upload(tensor, piece.start, piece.count, entry.encoding, bytes);
+        spare = new Uint8Array(given.buffer);
       } catch (error) {
         if (!(error instanceof FormatError)) throw error;
         throw new FormatError(`${entry.source.name}: tensor ${entry.name} (at byte ${entry.offset}): ${error.message}`);
@@ -128,22 +132,32 @@ function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor, 
   );
 }
 
-type Piece = { readonly start: number; readonly count: number; readonly bytes: Uint8Array };
+type Piece = { readonly start: number; readonly count: number };
 
 /** Whole blocks of rows of at most a megabyte; a permuted tensor comes in one piece. */
-async function* readPieces(entry: TensorEntry, cols: number): AsyncGenerator<Piece> {
+function* piecesOf(entry: TensorEntry, cols: number): Generator<Piece> {
   const bytesPerRow = rowBytes(entry.encoding, cols);
   const rows = entry.byteLength / bytesPerRow;
-  if (entry.rotaryHeads !== undefined) {
-    const bytes = restoreRotaryRows(await readTensor(entry), bytesPerRow, rows, entry.rotaryHeads);
-    yield { start: 0, count: rows, bytes };
-    return;
-  }
-  const step = Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / ROW_BLOCK)) * ROW_BLOCK;
-  for (let start = 0; start < rows; start += step) {
-    const count = Math.min(step, rows - start);
-    const bytes = new Uint8Array(count * bytesPerRow);
-    await entry.source.read(entry.offset + start * bytesPerRow, bytes);
-    yield { start, count, bytes };
-  }
+  const blocks = Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / ROW_BLOCK));
+  const step = entry.rotaryHeads === undefined ? blocks * ROW_BLOCK : rows;
+  for (let start = 0; start < rows; start += step) yield { start, count: Math.min(step, rows - start) };
+}
+
+/** Into `spare` where it is large enough; a permuted piece by way of `aside`. */
+async function readPiece(
+  entry: TensorEntry,
+  cols: number,
+  { start, count }: Piece,
+  spare: Uint8Array<ArrayBuffer>,
+  aside: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytesPerRow = rowBytes(entry.encoding, cols);
+  const take = (from: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> => {
+    const length = count * bytesPerRow;
+    return length <= from.length ? from.subarray(0, length) : new Uint8Array(length);
+  };
+  const bytes = take(entry.rotaryHeads === undefined ? spare : aside);
+  await entry.source.read(entry.offset + start * bytesPerRow, bytes);
+  if (entry.rotaryHeads === undefined) return bytes;
+  return restoreRotaryRows(bytes, bytesPerRow, count, entry.rotaryHeads, take(spare));
 }

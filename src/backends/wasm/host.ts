@@ -42,7 +42,7 @@ export type Request =
 export type Reply = {
   readonly id: number;
   readonly error?: { readonly name: string; readonly message: string };
-  /** Of a read or a run. */
+  /** Of a read or a run; of an upload, the memory that came with it. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 };
 
@@ -81,7 +81,7 @@ function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<
       const { address, dtype, rows, cols, rowStart, rowCount, encoding, bytes } = request;
       const target = memory.subarray(address, address + packedBytes(dtype, rows, cols));
       packRows(dtype, encoding, bytes, { rows, cols, start: rowStart, count: rowCount }, target);
-      return {};
+      return { bytes };
     }
     case "write":
       memory.set(request.bytes, request.address);

@@ -184,22 +184,11 @@ function createMachine({
     async upload(tensor, rowStart, rowCount, encoding, bytes) {
       const { dtype, cols } = tensor;
       if (dtype === "i32" || dtype === "a16") throw new Error(`internal: ${tensor.name} is no weight`);
+      const address = addressOf(tensor);
       const rows = maxRows(tensor, program.limits);
-      const own = bytes.buffer instanceof ArrayBuffer ? (bytes as Uint8Array<ArrayBuffer>) : new Uint8Array(bytes);
-      await ask(
-        {
-          kind: "upload",
-          address: addressOf(tensor),
-          dtype,
-          rows,
-          cols,
-          rowStart,
-          rowCount,
-          encoding,
-          bytes: own,
-        },
-        own.byteLength === own.buffer.byteLength ? [own.buffer] : [],
-      );
+      const request: Request = { kind: "upload", address, dtype, rows, cols, rowStart, rowCount, encoding, bytes };
+      const reply = await ask(request, [bytes.buffer]);
+      return reply.bytes!;
     },
     write: async (tensor, offset, bytes) => writeAt(addressOf(tensor) + offset, bytes),
     async read(tensor, offset, length) {

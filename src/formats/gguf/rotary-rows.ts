@@ -4,14 +4,23 @@
  */
 import { ShapeError } from "../../errors.ts";
 
-/** GGUF's row order to Hugging Face's. `bytes` holds `rows` rows of `rowBytes` bytes, `heads` heads of equal size. */
-export function restoreRotaryRows(bytes: Uint8Array, rowBytes: number, rows: number, heads: number): Uint8Array {
-  return moveRows("restoreRotaryRows", bytes, rowBytes, rows, heads, false);
+/**
+ * GGUF's row order to Hugging Face's. `bytes` holds `rows` rows of `rowBytes` bytes, `heads` heads of equal size; what
+ * comes of them goes into `moved`, which must be as long and lie elsewhere.
+ */
+export function restoreRotaryRows(
+  bytes: Uint8Array,
+  rowBytes: number,
+  rows: number,
+  heads: number,
+  moved: Uint8Array<ArrayBuffer> = new Uint8Array(bytes.length),
+): Uint8Array<ArrayBuffer> {
+  return moveRows("restoreRotaryRows", bytes, rowBytes, rows, heads, false, moved);
 }
 
 /** Hugging Face's row order to GGUF's: the inverse of `restoreRotaryRows`. */
 export function interleaveRotaryRows(bytes: Uint8Array, rowBytes: number, rows: number, heads: number): Uint8Array {
-  return moveRows("interleaveRotaryRows", bytes, rowBytes, rows, heads, true);
+  return moveRows("interleaveRotaryRows", bytes, rowBytes, rows, heads, true, new Uint8Array(bytes.length));
 }
 
 function moveRows(
@@ -21,7 +30,8 @@ function moveRows(
   rows: number,
   heads: number,
   interleave: boolean,
-): Uint8Array {
+  moved: Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
   if (rows % (2 * heads) !== 0) {
     throw new ShapeError(`${where}: rows must divide into ${heads} heads of an even size, got ${rows}.`);
   }
@@ -29,7 +39,6 @@ function moveRows(
     throw new ShapeError(`${where}: ${rows} rows of ${rowBytes} bytes were expected, got ${bytes.length} bytes.`);
   }
   const pairs = rows / heads / 2;
-  const moved = new Uint8Array(bytes.length);
   for (let head = 0; head < heads; head++) {
     for (let pair = 0; pair < pairs; pair++) {
       for (let side = 0; side < 2; side++) {
