@@ -5,6 +5,7 @@ import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { WorkerPort } from "./backends/wasm/wasm.ts";
 import type { ByteSource, Checkpoint } from "./formats/checkpoint.ts";
+import { FormatError } from "./errors.ts";
 import { openGguf } from "./formats/gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./formats/hf-folder.ts";
 import { type HubOptions, isHubId, openHubModel } from "./formats/hub.ts";
@@ -85,7 +86,13 @@ async function openGgufFile(file: ByteSource, close: () => Promise<void>): Promi
 
 /** A tokenizer from a folder, a .gguf file, a tokenizer.json or a SentencePiece .model. */
 export async function openTokenizer(path: string): Promise<Tokenizer> {
-  const tokenizer = createTokenizer(await openTokenizerFiles(path));
+  const files = await openTokenizerFiles(path);
+  let tokenizer: Tokenizer | undefined;
+  try {
+    tokenizer = createTokenizer(files);
+  } catch (cause) {
+    throw new FormatError(`${path}: ${(cause as Error).message}`, { cause }); // any file may be meant as tokenizer.model
+  }
   if (!tokenizer) throw new TypeError(`${path}: holds no tokenizer.json and no tokenizer.model. Pass another path.`);
   return tokenizer;
 }

@@ -114,6 +114,7 @@ describe("mobilellm", () => {
     [["info", "package.json"], "package.json"],
     [["generate", "--model", "test"], "test: config.json was required, but is missing."],
     [["generate", "--tokenizer", "/nowhere", "--model", "test"], "/nowhere: a file or folder was required"],
+    [["generate", "--tokenizer", "LICENSE", "--model", "test"], "LICENSE: tokenizer.model: "],
     [["generate", "--tokenizer", "test", "--model", "test"], "test: holds no tokenizer.json and no tokenizer.model."],
   ])("unusable data, %j, end with 1 and one line", async (args, message) => {
     const { status, out, err } = await mobilellm(args);
