@@ -43,6 +43,27 @@ describe("parseHfConfig", () => {
     expect(parse({ rope_scaling: { rope_type: "default" } }).rope_theta).toBe(10_000);
   });
 
+  test("takes any schedule of shared blocks, and null for none", () => {
+    const sharing_schedule = { kind: "reverse", repeats: 3, cache: "first" };
+    expect(parse({ sharing_schedule }).sharing_schedule).toEqual(sharing_schedule);
+    expect(parse({ sharing_schedule: null }).sharing_schedule).toBeUndefined();
+  });
+
+  test.each([
+    "reverse",
+    [],
+    {},
+    { kind: "none", repeats: 1, cache: "own" },
+    { kind: "reverse", repeats: 5, cache: "own" },
+    { kind: "reverse", repeats: "2", cache: "own" },
+    { kind: "reverse", repeats: 2 },
+    { kind: ["reverse"], repeats: 2, cache: "own" },
+  ])("refuses a sharing_schedule of %j", (sharing_schedule) => {
+    const rule = "config.json: sharing_schedule must have a kind (immediate, repeat, reverse), repeats from 1 to 4";
+    expect(() => parse({ sharing_schedule })).toThrow(FormatError);
+    expect(() => parse({ sharing_schedule })).toThrow(rule);
+  });
+
   test("takes one, several or no end tokens", () => {
     expect(parse({ eos_token_id: 7 }).eos_token_ids).toEqual([7]);
     expect(parse({ eos_token_id: [7, 9, 7] }).eos_token_ids).toEqual([7, 9]);

@@ -23,11 +23,19 @@ export type HfConfig = {
   readonly isTied: boolean;
   /** MobileLLM-LS: each block is applied twice in a row. */
   readonly layer_sharing: boolean;
-  /** Any other schedule of shared blocks: this project's own key, checked where schedules are known (model/config). */
-  readonly sharing_schedule?: unknown;
+  /** Any other schedule of shared blocks: this project's own key (model/config says what it means). */
+  readonly sharing_schedule?: SharingSchedule;
   readonly bos_token_id: number | undefined;
   readonly eos_token_ids: readonly number[];
 };
+
+export type SharingSchedule = {
+  readonly kind: (typeof sharingKinds)[number];
+  /** 1 to 4. */
+  readonly repeats: number;
+  readonly cache: "own" | "first";
+};
+const sharingKinds = ["immediate", "repeat", "reverse"] as const;
 
 /**
  * A config.json of 300 bytes can claim any size, and everything downstream is allocated from these numbers. Each limit is
@@ -98,10 +106,22 @@ export function parseHfConfig(json: unknown, file: string): HfConfig {
     hidden_act: activation,
     isTied: flag(json, "share_embedding", file) ?? flag(json, "tie_word_embeddings", file) ?? false,
     layer_sharing: flag(json, "layer_sharing", file) ?? false,
-    ...(isObject(json["sharing_schedule"]) ? { sharing_schedule: json["sharing_schedule"] } : {}),
+    ...((json["sharing_schedule"] ?? null) === null
+      ? {}
+      : { sharing_schedule: sharingSchedule(json["sharing_schedule"], file) }),
     bos_token_id: tokenIds(json, "bos_token_id", 1, vocabulary, file)[0],
     eos_token_ids: tokenIds(json, "eos_token_id", 2, vocabulary, file),
   };
+}
+
+function sharingSchedule(value: unknown, file: string): SharingSchedule {
+  const { kind, repeats, cache } = isObject(value) ? value : {};
+  const known = sharingKinds.find((name) => name === kind);
+  const isWhole = typeof repeats === "number" && Number.isInteger(repeats) && repeats >= 1 && repeats <= 4;
+  if (known && isWhole && (cache === "own" || cache === "first")) return { kind: known, repeats, cache };
+  throw new FormatError(
+    `${file}: sharing_schedule must have a kind (${sharingKinds.join(", ")}), repeats from 1 to 4 and a cache (own, first), got ${describe(value)}.`,
+  );
 }
 
 /** Token ids of a field that holds a number, an array or null; absent means transformers' default for Llama. */

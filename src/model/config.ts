@@ -177,7 +177,7 @@ export function fromHfConfig(hf: HfConfig): ModelConfig {
     isTied: hf.isTied,
     normEps: hf.rms_norm_eps,
     ropeTheta: hf.rope_theta,
-    sharing: (hf.sharing_schedule as Sharing | undefined) ?? (hf.layer_sharing ? twiceInARow : noSharing),
+    sharing: hf.sharing_schedule ?? (hf.layer_sharing ? twiceInARow : noSharing),
     bosToken: hf.bos_token_id,
     eosTokens: hf.eos_token_ids,
   };

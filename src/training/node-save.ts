@@ -10,7 +10,10 @@ import { writeHfConfig } from "../formats/hf-config.ts";
 import { openHfFolder } from "../formats/hf-folder.ts";
 import { atomicFileSink, fileSource, folderFiles } from "../formats/node-files.ts";
 import { readSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
+import { describe, isObject, parseJsonObject } from "../formats/json.ts";
 import { toHfConfig } from "../model/config.ts";
+import { createOptimizer } from "./optimizer.ts";
+import { createSchedule } from "./schedule.ts";
 import { readWeights } from "./parameter-sources.ts";
 import type { ParameterSource, TrainerCore, TrainerState } from "./trainer.ts";
 
@@ -70,13 +73,15 @@ export type SavedTrainer = {
 export async function openSavedTrainer(directory: string): Promise<SavedTrainer> {
   await settle(directory);
   const path = join(directory, "trainer.json");
-  const text = await readFile(path, "utf8").catch((cause: Error) => {
+  const bytes = await readFile(path).catch((cause: Error) => {
     throw new FormatError(`${path}: a saved trainer was required, and this can't be read. Check the path.`, { cause });
   });
-  const state = parseState(text, path);
+  const state = parseState(bytes, path);
   const checkpoint = await openHfFolder(folderFiles(directory));
-  const optimizer = await fileSource(join(directory, "optimizer.safetensors"));
-  const moments: Checkpoint = { ...checkpoint, name: optimizer.name, tensors: await readSafetensors(optimizer) };
+  const moments = await openMoments(directory, checkpoint).catch(async (error: unknown) => {
+    await checkpoint.close();
+    throw error;
+  });
   return {
     checkpoint,
     state,
@@ -89,26 +94,43 @@ export async function openSavedTrainer(directory: string): Promise<SavedTrainer>
       }),
     },
     async close() {
-      await optimizer.close();
+      await moments.close();
       await checkpoint.close();
     },
   };
 }
 
-function parseState(text: string, path: string): TrainerState {
-  let json: unknown;
+async function openMoments(directory: string, { config }: Checkpoint): Promise<Checkpoint> {
+  const source = await fileSource(join(directory, "optimizer.safetensors"));
+  const { name } = source;
+  const close = (): Promise<void> => source.close();
   try {
-    json = JSON.parse(text);
-  } catch (cause) {
-    throw new FormatError(`${path}: JSON was required, and this is none. Use an earlier checkpoint.`, { cause });
+    const tensors = await readSafetensors(source);
+    return { format: "safetensors", name, config, tensors, tokenizer: { kind: "none" }, close };
+  } catch (error) {
+    await close();
+    throw error;
   }
-  const { format, steps, optimizer, schedule } = json as Record<string, unknown>;
+}
+
+function parseState(bytes: Uint8Array, path: string): TrainerState {
+  const { format, steps, optimizer, schedule } = parseJsonObject(bytes, path);
   if (format !== FORMAT) {
     throw new FormatError(
-      `${path}: format ${FORMAT} was required, got ${String(format)}. Use the version that wrote it.`,
+      `${path}: format ${FORMAT} was required, got ${describe(format)}. Use the version that wrote it.`,
     );
   }
-  return { steps, optimizer, schedule } as TrainerState;
+  if (typeof steps !== "number" || !Number.isSafeInteger(steps) || steps < 0) {
+    throw new FormatError(`${path}: steps must be a whole number from 0, got ${describe(steps)}.`);
+  }
+  if (!isObject(optimizer) || !isObject(schedule)) {
+    throw new FormatError(`${path}: optimizer and schedule were required. Use an earlier checkpoint.`);
+  }
+  try {
+    return { steps, optimizer: createOptimizer(optimizer), schedule: createSchedule(schedule) };
+  } catch (cause) {
+    throw new FormatError(`${path}: ${(cause as Error).message}`, { cause });
+  }
 }
 
 /** After a save that was broken off between its two renames: the old folder takes its place again. */

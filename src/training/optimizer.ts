@@ -19,17 +19,22 @@ export type Optimizer = Required<OptimizerOptions>;
 export function createOptimizer(options: OptimizerOptions = {}): Optimizer {
   refuseUnknownKeys("optimizer", options, ["betas", "eps", "weightDecay", "clip"]);
   const { betas = [0.9, 0.95], eps = 1e-8, weightDecay = 0.1, clip = 1 } = options;
-  if (betas.length !== 2 || !betas.every((beta) => beta >= 0 && beta < 1)) {
+  const isBeta = (beta: number): boolean => Number.isFinite(beta) && beta >= 0 && beta < 1;
+  if (!Array.isArray(betas) || betas.length !== 2 || !betas.every(isBeta)) {
     throw new RangeError(`optimizer.betas: expected two numbers from 0 to below 1, got ${JSON.stringify(betas)}.`);
   }
-  if (!(eps > 0)) throw new RangeError(`optimizer.eps: expected a positive number, got ${String(eps)}.`);
-  if (!(weightDecay >= 0)) {
+  if (!isAbove(eps, 0)) throw new RangeError(`optimizer.eps: expected a positive number, got ${String(eps)}.`);
+  if (!(isAbove(weightDecay, 0) || weightDecay === 0)) {
     throw new RangeError(`optimizer.weightDecay: expected a number from 0, got ${String(weightDecay)}.`);
   }
-  if (clip !== null && !(clip > 0)) {
+  if (clip !== null && !isAbove(clip, 0)) {
     throw new RangeError(`optimizer.clip: expected a positive number or null for none, got ${String(clip)}.`);
   }
   return { betas, eps, weightDecay, clip };
+}
+
+function isAbove(value: number, limit: number): boolean {
+  return Number.isFinite(value) && value > limit;
 }
 
 /** @param step updates done before this one, from 0. */

@@ -21,10 +21,10 @@ export function rowLength(row: Row): number {
   return ("tokens" in row ? row.tokens : row).length - 1;
 }
 
-/** @throws {RangeError} for ids outside the vocabulary, rows without a target, and rows longer than `limit`. */
+/** @throws {RangeError} for ids outside the vocabulary, and rows longer than `limit`. */
 export function packTrainingRows(rows: readonly Row[], vocabSize: number, limit: number): PackedRows {
   if (rows.length === 0) throw new RangeError("training rows: at least one was required, got none.");
-  const length = Math.max(...rows.map(rowLength));
+  const length = Math.max(0, ...rows.map(rowLength));
   if (length > limit) {
     throw new RangeError(
       `training rows: at most ${limit + 1} tokens (the model's context and one), got ${length + 1}.`,
@@ -45,11 +45,10 @@ export function packTrainingRows(rows: readonly Row[], vocabSize: number, limit:
         throw new RangeError(`row ${index}: token ids below ${vocabSize} were required, got ${String(id)} at ${i}.`);
       }
       if (i < ids.length - 1) tokens[index * length + i] = id;
-      if (i === 0 || learn?.[i] === 0) continue;
+      if (i === 0 || (learn && learn[i] !== 1)) continue;
       targets[index * length + i - 1] = id;
       count++;
     }
   });
-  if (count === 0) throw new RangeError("training rows: at least one target was required, got none. Is all masked?");
   return { tokens, targets, length, count };
 }

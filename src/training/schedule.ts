@@ -27,7 +27,7 @@ export function createSchedule(options: ScheduleOptions = {}): Schedule {
   if (kind !== "constant" && options.steps === undefined) {
     throw new RangeError(`schedule.steps: "${kind}" ends somewhere, got no number of steps. Give one.`);
   }
-  const steps = options.steps ?? Math.max(warmupSteps, 1);
+  const { steps = Math.max(warmupSteps, 1) } = options;
   const rules: readonly (readonly [keyof Schedule, number, boolean, string])[] = [
     ["peak", peak, peak > 0 && Number.isFinite(peak), "a positive number"],
     ["warmupSteps", warmupSteps, Number.isInteger(warmupSteps) && warmupSteps >= 0, "a whole number from 0"],
@@ -37,7 +37,7 @@ export function createSchedule(options: ScheduleOptions = {}): Schedule {
       Number.isInteger(steps) && steps >= warmupSteps && steps > 0,
       `at least warmupSteps (${warmupSteps}) and 1`,
     ],
-    ["floor", floor, floor >= 0 && floor <= 1, "a part of the peak, 0 to 1"],
+    ["floor", floor, Number.isFinite(floor) && floor >= 0 && floor <= 1, "a part of the peak, 0 to 1"],
   ];
   for (const [key, value, holds, rule] of rules) {
     if (!holds) throw new RangeError(`schedule.${key}: expected ${rule}, got ${String(value)}.`);

@@ -82,6 +82,11 @@ export async function createTrainerOn(
   options: TrainerOptions,
 ): Promise<TrainerCore> {
   checkConfig(config);
+  for (const key of ["rows", "length"] as const) {
+    const value = options[key] ?? 1;
+    if (Number.isInteger(value) && value >= 1) continue;
+    throw new RangeError(`createTrainer: ${key}: expected a whole number from 1, got ${String(value)}.`);
+  }
   const optimizer = createOptimizer(options.optimizer);
   const schedule = createSchedule(options.schedule ?? { kind: "constant" });
   let { steps } = source;
@@ -156,6 +161,12 @@ export async function createTrainerOn(
   }
 
   const pack = (rows: readonly Row[]): PackedRows => packTrainingRows(rows, config.vocabSize, config.contextLength);
+  /** Rows to learn from. */
+  const packTargets = (rows: readonly Row[]): PackedRows => {
+    const packed = pack(rows);
+    if (packed.count > 0) return packed;
+    throw new RangeError("training rows: at least one target was required, got none. Is all masked?");
+  };
 
   return {
     config,
@@ -170,7 +181,7 @@ export async function createTrainerOn(
     },
     async step(microBatches, { signal } = {}) {
       if (microBatches.length === 0) throw new RangeError("step: at least one micro-batch was required, got none.");
-      const batches = microBatches.map(pack);
+      const batches = microBatches.map(packTargets);
       const longest = Math.max(...batches.map(({ length }) => length));
       await fit(Math.max(...microBatches.map((rows) => rows.length)), longest); // gradients don't move
       const learningRate = learningRateAt(schedule, steps);
@@ -217,7 +228,7 @@ export async function createTrainerOn(
       return { loss, tokens: counted };
     },
     async gradients(rows) {
-      const packed = pack(rows);
+      const packed = packTargets(rows);
       await sumLosses("gradients", packed, 1 / packed.count, undefined);
       const gradients = new Map<string, Float32Array>();
       for (const [name, { gradient }] of device.recorded.parameters) {

@@ -1,0 +1,131 @@
+import { describe, expect, it } from "vitest";
+import { reference, wasm } from "../../test/kernel-agreement.ts";
+import { fakeConfig } from "../../test/training/fake-trainer.ts";
+import type { Backend } from "../backends/backend.ts";
+import { TrainingError } from "../errors.ts";
+import { randomParameters } from "./parameter-sources.ts";
+import { createTrainerOn, type ParameterSource, type TrainerCore, type TrainerOptions } from "./trainer.ts";
+
+const config = { ...fakeConfig, layers: 2, vocabSize: 16 };
+const row = [1, 5, 2, 9, 1, 5, 3, 9, 4];
+const other = [7, 7, 0, 15, 2, 2];
+
+function open(backend: Backend, options: TrainerOptions = {}, source?: ParameterSource): Promise<TrainerCore> {
+  const schedule = { kind: "constant", peak: 0.02 } as const;
+  return createTrainerOn(backend, config, source ?? randomParameters(3), { schedule, ...options });
+}
+
+/** Weights and moments, by name. */
+async function valuesOf(trainer: TrainerCore): Promise<Map<string, Float32Array>> {
+  const values = new Map<string, Float32Array>();
+  for (const name of trainer.parameterNames) {
+    for (const what of ["weight", "mean", "square"] as const) {
+      values.set(`${what} ${name}`, await trainer.read(name, what));
+    }
+  }
+  return values;
+}
+
+/** `backend`, which calls `before` with the number of each replay. */
+function watched(backend: Backend, before: (run: number) => void): Backend {
+  let runs = 0;
+  return {
+    ...backend,
+    async open(program) {
+      const machine = await backend.open(program);
+      return {
+        ...machine,
+        run(...args) {
+          before(++runs);
+          return machine.run(...args);
+        },
+      };
+    },
+  };
+}
+
+describe.each([
+  ["reference", reference],
+  ["wasm", wasm],
+])("on the %s backend", (_, backend) => {
+  it("learns a row by heart", async () => {
+    const trainer = await open(backend);
+    const losses: number[] = [];
+    for (let step = 0; step < 40; step++) losses.push((await trainer.step([[row]])).loss);
+    expect(losses[0]).toBeCloseTo(Math.log(16), 0); // as good as guessing
+    expect(losses.at(-1)).toBeLessThan(0.1);
+    expect(trainer.steps).toBe(40);
+  });
+
+  it("evaluates in the room there is, and leaves the next step as it would have been", async () => {
+    const [trainer, untouched] = [await open(backend, { rows: 1, length: 8 }), await open(backend)];
+    const masked = { tokens: row, learn: new Uint8Array(row.length) };
+    const [first, second] = [await trainer.evaluate([row]), await trainer.evaluate([other])];
+    const both = await trainer.evaluate([row, masked, other]);
+    expect(both.tokens).toBe(row.length - 1 + other.length - 1);
+    expect(both.loss).toBeCloseTo(first.loss + second.loss, 4);
+    expect(await trainer.evaluate([masked])).toEqual({ loss: 0, tokens: 0 });
+    await trainer.gradients([other]);
+    expect(await trainer.step([[row], [other]])).toEqual(await untouched.step([[row], [other]]));
+    expect(await valuesOf(trainer)).toEqual(await valuesOf(untouched));
+  });
+
+  it("forgets the gradients of a step that was stopped between two micro-batches", async () => {
+    const stop = new AbortController();
+    const stopping = watched(backend, (run) => {
+      if (run === 2) stop.abort();
+    });
+    const [trainer, untouched] = [await open(stopping), await open(backend)];
+    const before = await valuesOf(trainer);
+    await expect(trainer.step([[row], [other]], { signal: stop.signal })).rejects.toThrow("aborted");
+    expect(trainer.steps).toBe(0);
+    expect(await valuesOf(trainer)).toEqual(before);
+    expect(await trainer.step([[other]])).toEqual(await untouched.step([[other]]));
+    expect(await valuesOf(trainer)).toEqual(await valuesOf(untouched));
+  });
+
+  it.each([
+    [NaN, "step 1: loss must be finite, got NaN. Nothing was changed"],
+    [1e25, "step 1: gradient norm must be finite, got Infinity. Nothing was changed"],
+  ])("stops before the weights change where one of them is %f", async (bad, message) => {
+    // A loud head's gradient overflows where the loss of a quiet last norm does not.
+    const source: ParameterSource = {
+      steps: 0,
+      async weight(name, count) {
+        const values = await randomParameters(3).weight(name, count);
+        if (name === "model.norm.weight") return values.fill(1e-30);
+        if (name === "lm_head.weight") values[3] = bad;
+        return values;
+      },
+    };
+    const untied = { ...config, isTied: false };
+    const trainer = await createTrainerOn(backend, untied, source, { optimizer: { clip: null } });
+    const before = await valuesOf(trainer);
+    const stopped = trainer.step([[row]]);
+    await expect(stopped).rejects.toThrow(TrainingError);
+    await expect(stopped).rejects.toThrow(message);
+    expect(await valuesOf(trainer)).toEqual(before);
+    expect(trainer.steps).toBe(0);
+  });
+
+  it("refuses rows without anything to learn, and says what came", async () => {
+    const trainer = await open(backend);
+    const masked = { tokens: [1, 2], learn: [1, 0] };
+    const nothing = "training rows: at least one target was required, got none. Is all masked?";
+    await expect(trainer.step([[row], [masked]])).rejects.toThrow(nothing);
+    await expect(trainer.gradients([[7]])).rejects.toThrow(nothing);
+    await expect(trainer.step([])).rejects.toThrow("step: at least one micro-batch was required, got none.");
+    await expect(trainer.step([[[1, 16]]])).rejects.toThrow("row 0: token ids below 16 were required, got 16 at 1.");
+    await expect(trainer.evaluate([[1, 16]])).rejects.toThrow("row 0: token ids below 16");
+    expect(trainer.steps).toBe(0);
+  });
+});
+
+it.each([
+  [{ rows: 0 }, "createTrainer: rows: expected a whole number from 1, got 0."],
+  [{ length: 2.5 }, "createTrainer: length: expected a whole number from 1, got 2.5."],
+  [{ optimizer: { clip: -1 } }, "optimizer.clip: expected a positive number or null for none, got -1."],
+  [{ schedule: { kind: "linear" } as const }, 'schedule.steps: "linear" ends somewhere, got no number of steps.'],
+])("refuses %j", async (options, message) => {
+  await expect(open(reference, options)).rejects.toThrow(message);
+});
