@@ -24,7 +24,7 @@ export type HfConfig = {
   /** MobileLLM-LS: each block is applied twice in a row. */
   readonly layer_sharing: boolean;
   /** Any other schedule of shared blocks: this project's own key (model/config says what it means). */
-  readonly sharing_schedule?: SharingSchedule;
+  readonly sharing_schedule?: SharingSchedule | undefined;
   readonly bos_token_id: number | undefined;
   readonly eos_token_ids: readonly number[];
 };

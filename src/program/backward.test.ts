@@ -155,6 +155,45 @@ describe("recomputing", () => {
   });
 });
 
+describe("a sum with a product", () => {
+  it("is one operation, of the same gradients", async () => {
+    const fused = record((r, x, weight) => r.add(x, r.linear(x, weight("w"))));
+    const apart = record((r, x, weight) => r.add(r.linear(x, weight("w")), x));
+    const forward = ({ program }: Graph): string[] => program.operations.slice(0, 3).map(({ op }) => op);
+    expect(forward(fused)).toEqual(["embed", "matmul", "crossEntropyBack"]);
+    expect(forward(apart)).toEqual(["embed", "matmul", "add"]);
+    const expected = await gradientsOf(reference, apart);
+    for (const [name, values] of await gradientsOf(reference, fused)) {
+      expectClose(values, expected.get(name)!, 1e-6, name);
+    }
+  });
+
+  it("is two where the product is added to itself", async () => {
+    const doubled = await gradientsOf(
+      reference,
+      record((r, x, weight) => {
+        const y = r.linear(x, weight("w"));
+        return r.add(y, y);
+      }),
+    );
+    const twice = record((r, x, weight) => {
+      const y = r.linear(x, weight("w"));
+      return r.add(y, r.linear(x, weight("w")));
+    });
+    for (const [name, values] of await gradientsOf(reference, twice)) {
+      expectClose(values, doubled.get(name)!, 1e-6, name);
+    }
+  });
+
+  it("refuses to be taken apart later", () => {
+    const reused: Body = (r, x, weight) => {
+      const y = r.linear(x, weight("w"));
+      return r.swiglu(r.add(x, y), y);
+    };
+    expect(() => record(reused)).toThrowErrorMatchingInlineSnapshot(`[Error: internal: matmul.1 is part of a sum]`);
+  });
+});
+
 it("carries no gradient to what the loss does not depend on", () => {
   const { program, gradients } = record((r, x, weight) => {
     r.linear(r.relu(x), weight("unused"));
@@ -180,7 +219,7 @@ it("refuses what it can't differentiate", () => {
 
 /** Any graph: each choice makes an operation over earlier results, and may be a place to cut. */
 const bodies = fc
-  .array(fc.record({ op: fc.nat(6), first: fc.nat(), second: fc.nat(), isCut: fc.boolean() }), { maxLength: 12 })
+  .array(fc.record({ op: fc.nat(7), first: fc.nat(), second: fc.nat(), isCut: fc.boolean() }), { maxLength: 12 })
   .map((choices): Body => (r, x, weight, cut) => {
     const made = [x];
     const angles = rotary(r);
@@ -189,7 +228,8 @@ const bodies = fc
       const [a, b] = [made[first % made.length]!, made[second % made.length]!];
       const one = weight(`w${second % 3}`);
       const makers = [
-        () => r.linear(a, one),
+        () => r.relu(r.linear(a, one)),
+        () => r.add(a, r.linear(b, one)),
         () => r.add(a, b),
         () => r.relu(a),
         () => r.swiglu(a, b),

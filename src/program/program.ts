@@ -8,7 +8,7 @@
  * them), `outputs` N (how many of the last rows reach the head) and `length` (rows of one sequence when several are
  * trained on at once). All else is fixed when recorded.
  */
-import { ShapeError } from "../errors.ts";
+import { invariant, ShapeError } from "../errors.ts";
 import { type Dtype, GROUP, packedBytes } from "../tensor/dtype.ts";
 
 /** A number of rows: fixed, or one of the run-time numbers. */
@@ -404,12 +404,15 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
   const operations: Operation[] = [];
   const trains = purpose === "training";
   const quantized = new Map<Tensor, Tensor>();
+  /** Products that were made together with a sum, and are nowhere by themselves. */
+  const absorbed = new Set<Tensor>();
 
   function activation(name: string, rows: Extent, cols: number, dtype: Tensor["dtype"] = "f32"): Tensor {
     return { name: `${name}.${operations.length}`, kind: "activation", dtype, rows, cols };
   }
 
   function push(operation: Operation): Tensor {
+    for (const tensor of readsOf(operation)) invariant(!absorbed.has(tensor), `${tensor.name} is part of a sum`);
     operations.push(operation);
     return operation.out;
   }
@@ -479,9 +482,10 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
     add(x, y) {
       mustMatch("add", "shapes must match", x, y, x.cols === y.cols && x.rows === y.rows);
       const product = operations.at(-1);
-      if (product?.op === "matmul" && product.out === y && !product.plus) {
+      if (product?.op === "matmul" && product.out === y && x !== y && !product.plus) {
         operations.pop(); // the product adds x as it goes
-        return push({ ...product, plus: x });
+        absorbed.add(y);
+        return push({ ...product, out: activation("matmul", y.rows, y.cols), plus: x });
       }
       return push({ op: "add", out: activation("add", x.rows, x.cols), x, y });
     },

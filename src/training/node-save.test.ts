@@ -34,11 +34,11 @@ function create(config: ModelConfig): Promise<TrainerCore> {
 }
 
 async function resume(directory: string): Promise<TrainerCore> {
-  const { checkpoint, state, source, close } = await openSavedTrainer(directory);
+  const { checkpoint, state, source, ...opened } = await openSavedTrainer(directory);
   try {
     return await createTrainerOn(wasm, fromHfConfig(checkpoint.config), source, state);
   } finally {
-    await close();
+    await opened.close();
   }
 }
 
@@ -83,12 +83,12 @@ describe("after a save that was broken off", () => {
   it("the next save finds its way from any of these", async () => {
     const trainer = await resume(folder);
     await trainer.step([[row]]);
-    for (const break_ of [
+    for (const interrupt of [
       half,
       () => rename(folder, `${folder}.old`),
       () => cp(folder, `${folder}.old`, { recursive: true }),
     ]) {
-      await break_();
+      await interrupt();
       await saveTrainer(trainer, folder, {});
       expect(await readdir(join(folder, ".."))).toEqual(["last"]);
       expect((await resume(folder)).steps).toBe(3);

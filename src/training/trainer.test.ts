@@ -53,7 +53,7 @@ describe.each([
     const losses: number[] = [];
     for (let step = 0; step < 40; step++) losses.push((await trainer.step([[row]])).loss);
     expect(losses[0]).toBeCloseTo(Math.log(16), 0); // as good as guessing
-    expect(losses.at(-1)).toBeLessThan(0.1);
+    expect(losses.at(-1)).toBeLessThan(0.3);
     expect(trainer.steps).toBe(40);
   });
 
