@@ -1,6 +1,7 @@
 /** mobilellm in Node: index.ts and, besides, paths, threads and the Hub. */
 import { access } from "node:fs/promises";
 import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { WorkerPort } from "./backends/wasm/wasm.ts";
@@ -26,19 +27,20 @@ export type NodeModelOptions = Omit<ModelOptions, "tokenizer"> & {
   readonly hub?: HubOptions | undefined;
 };
 
+/** The model that comes with the package: it writes small stories (models/README.md). */
+export const bundledModel: string = fileURLToPath(new URL("../models/stories.gguf", import.meta.url));
+
 /**
  * Loads a model: a folder in Hugging Face's layout, a .gguf file, a Hub id (`org/name[@revision]`, or
- * `org/name/file.gguf` for one file), or bytes.
+ * `org/name/file.gguf` for one file), or bytes. Without a source: the bundled model.
  * @example const model = await loadModel("models/MobileLLM-125M", { dtype: "q8" });
  * @throws {FormatError} for damaged files, {BackendError} when the model does not fit.
  */
-export async function loadModel(source?: string | ModelBytes, options: NodeModelOptions = {}): Promise<Model> {
+export async function loadModel(
+  source: string | ModelBytes = bundledModel,
+  options: NodeModelOptions = {},
+): Promise<Model> {
   checkModelOptions(options, ["hub"]);
-  if (source === undefined) {
-    throw new TypeError(
-      "loadModel: this version has no bundled model. Pass a folder, a .gguf file or a Hub id (on the command line: --model).",
-    );
-  }
   const tokenizer = typeof options.tokenizer === "string" ? await openTokenizer(options.tokenizer) : options.tokenizer;
   const checkpoint =
     typeof source === "string"

@@ -23,7 +23,7 @@ export type SamplingOptions = Pick<
 
 export function addModelOptions(command: Command): Command {
   return command
-    .option("-m, --model <path>", "a folder with config.json and weights, a .gguf file, or a Hub id")
+    .option("-m, --model <path>", "a folder, a .gguf file or a Hub id (default: the bundled model)")
     .addOption(
       new Option("--dtype <name>", "weights in memory (default: what the file holds, else q8)").choices([
         "f32",
