@@ -36,9 +36,10 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const commandsAt = HEADER_BYTES;
   const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
   const trains = program.operations.some(({ op }) => tiled.has(op));
-  // A row of attention scores, or a tile of 4 × 8 outputs and a group of 8 rows in 16 bits.
-  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 640) / 64) * 64;
-  const scratchBytes = trains ? TRAINING_SCRATCH_BYTES : rowScratch;
+  // A row of attention scores; a tile of 4 × 8 outputs and a group of 8 rows in 16 bits; what a linear operation packs.
+  const panels = program.operations.map((operation) => panelBytes(operation, program));
+  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 640, ...panels) / 64) * 64;
+  const scratchBytes = Math.max(rowScratch, trains ? TRAINING_SCRATCH_BYTES : 0);
   const plan = planMemory(program, scratchAt + threads * scratchBytes);
 
   const commands = program.operations.flatMap((operation) => encode(operation, plan, program));
@@ -68,6 +69,12 @@ const tiled: ReadonlySet<Operation["op"]> = new Set([
   "crossEntropy",
   "crossEntropyBack",
 ]);
+
+/** linear-float.simd.ts packs the rows of x by sixes, behind the sums of a tile. */
+function panelBytes(operation: Operation, program: Program): number {
+  if (operation.op !== "linear" || operation.x.dtype !== "f32") return 0;
+  return 192 + Math.ceil(maxRows(operation.x, program.limits) / 6) * 6 * operation.x.cols * 4;
+}
 
 /** Chunks of rows whose logits are in memory at once. */
 function chunksOf(logits: Tensor, program: Program): number {

@@ -192,8 +192,8 @@ function walk(thread: i32): void {
         const first = share(units, thread, threads),
           last = share(units, thread + 1, threads);
         if (rows == 0) break;
-        if (dtype == 0) linearFloat<f32>(out, a, b, rows, K, O, first, last);
-        else if (dtype == 1) linearFloat<u16>(out, a, b, rows, K, O, first, last);
+        if (dtype == 0) linearFloat<f32>(out, a, b, scratch, rows, K, O, first, last);
+        else if (dtype == 1) linearFloat<u16>(out, a, b, scratch, rows, K, O, first, last);
         else if (dtype == 2) linearQ8(out, a, b, scratch, rows, K, O, first, last);
         else linearQ4(out, a, b, scratch, rows, K, O, first, last);
         break;

@@ -1,9 +1,16 @@
 /*
  * y = x · wᵀ with weights in f32 or bf16, row by row as in the file. A lane sums every fourth k; an output is one
  * accumulator summed in one order, whatever the tile, so that a row gives the same bits alone and in a batch.
- * Tiles: 4 rows of x × 2 of w keep eight accumulators busy; a single row takes 4 of w.
+ * Tiles: 6 rows of x × 2 of w fill the 15 registers that V8 hands out (12 sums, 2 of w, 1 of x); rows of x left over take
+ * 4 of w at a time. Weights go from memory once: a block of them stays in the second-level cache while all x pass by.
  */
 import { madd, sum4 } from "../math.simd";
+
+/** Rows of w that lie side by side in the cache: 96 KB of them, of a core's 512 KB and more. */
+const BLOCK_BYTES: i32 = 98304;
+
+/** Of a tile: 12 vectors, and rest up to a cache line. */
+const SUMS_BYTES: usize = 192;
 
 /** Four weights; W is f32, or u16 for bf16: widened by a shift. */
 function weights<W>(pointer: usize): v128 {
@@ -28,6 +35,7 @@ export function linearFloat<W>(
   y: usize, // (T, O)
   x: usize, // (T, K)
   w: usize, // (O, K)
+  scratch: usize, // of this thread: sums of a tile, then T rows, rounded up to sixes, of K
   T: i32,
   K: i32,
   O: i32,
@@ -37,58 +45,103 @@ export function linearFloat<W>(
   const xs = (<usize>K) << 2;
   const ws = <usize>K * sizeof<W>();
   const ys = (<usize>O) << 2;
-  const whole = K & ~3;
-  let t = 0;
-  for (; t + 4 <= T; t += 4) {
-    const x0 = x + <usize>t * xs,
-      x1 = x0 + xs,
-      x2 = x1 + xs,
-      x3 = x2 + xs;
-    let o = from;
-    for (; o + 2 <= to; o += 2) {
-      const w0 = w + <usize>o * ws,
-        w1 = w0 + ws;
-      let a0 = f32x4.splat(0),
-        a1 = f32x4.splat(0),
-        a2 = f32x4.splat(0),
-        a3 = f32x4.splat(0);
-      let b0 = f32x4.splat(0),
-        b1 = f32x4.splat(0),
-        b2 = f32x4.splat(0),
-        b3 = f32x4.splat(0);
-      let kx: usize = 0,
-        kw: usize = 0;
-      for (let k = 0; k < whole; k += 4) {
-        const u = weights<W>(w0 + kw),
-          v = weights<W>(w1 + kw);
-        let c = v128.load(x0 + kx);
-        a0 = madd(c, u, a0);
-        b0 = madd(c, v, b0);
-        c = v128.load(x1 + kx);
-        a1 = madd(c, u, a1);
-        b1 = madd(c, v, b1);
-        c = v128.load(x2 + kx);
-        a2 = madd(c, u, a2);
-        b2 = madd(c, v, b2);
-        c = v128.load(x3 + kx);
-        a3 = madd(c, u, a3);
-        b3 = madd(c, v, b3);
-        kx += 16;
-        kw += 4 * sizeof<W>();
+  // One or two rows more than whole tiles are cheaper alone.
+  const tiled = T % 6 < 3 ? T - (T % 6) : T;
+  const panel = scratch + SUMS_BYTES;
+  for (let t = 0; t < tiled; t += 6) pack(panel + <usize>t * xs, x + <usize>t * xs, K, min(6, T - t));
+  const block = tiled == 0 ? to - from : max(4, (BLOCK_BYTES / <i32>ws) & ~3);
+  for (let start = from; start < to; start += block) {
+    const end = min(to, start + block);
+    const pairs = tiled == 0 ? start : start + ((end - start) & ~1);
+    for (let t = 0; t < tiled; t += 6) {
+      const skip = <usize>t * xs;
+      const out = y + <usize>t * ys;
+      for (let o = start; o < pairs; o += 2) {
+        tile<W>(out + ((<usize>o) << 2), ys, panel + skip, x + skip, w + <usize>o * ws, K, min(6, T - t), scratch);
       }
-      const out = y + <usize>t * ys + ((<usize>o) << 2);
-      store<f32>(out, finish<W>(a0, x0, w0, whole, K));
-      store<f32>(out, finish<W>(b0, x0, w1, whole, K), 4);
-      store<f32>(out + ys, finish<W>(a1, x1, w0, whole, K));
-      store<f32>(out + ys, finish<W>(b1, x1, w1, whole, K), 4);
-      store<f32>(out + 2 * ys, finish<W>(a2, x2, w0, whole, K));
-      store<f32>(out + 2 * ys, finish<W>(b2, x2, w1, whole, K), 4);
-      store<f32>(out + 3 * ys, finish<W>(a3, x3, w0, whole, K));
-      store<f32>(out + 3 * ys, finish<W>(b3, x3, w1, whole, K), 4);
     }
-    if (o < to) for (let i = 0; i < 4; i++) oneRow<W>(y, x, w, t + i, K, O, o, to);
+    for (let t = 0; t < tiled && t < T; t++) oneRow<W>(y, x, w, t, K, O, pairs, end);
+    for (let t = tiled; t < T; t++) oneRow<W>(y, x, w, t, K, O, start, end);
   }
-  for (; t < T; t++) oneRow<W>(y, x, w, t, K, O, from, to);
+}
+
+/** Four of K of six rows side by side, so that one pointer finds them all; rows that are missing repeat the first. */
+function pack(panel: usize, x: usize, K: i32, rows: i32): void {
+  const xs = (<usize>K) << 2;
+  const end = xs & ~15;
+  for (let i = 0; i < 6; i++) {
+    const row = x + (i < rows ? <usize>i * xs : 0);
+    let at = panel + ((<usize>i) << 4);
+    for (let k: usize = 0; k < end; k += 16) {
+      v128.store(at, v128.load(row + k));
+      at += 96;
+    }
+  }
+}
+
+/** Up to 6 rows of x × 2 of w. */
+function tile<W>(out: usize, ys: usize, panel: usize, x: usize, w: usize, K: i32, rows: i32, sums: usize): void {
+  const xs = (<usize>K) << 2;
+  const w1 = w + <usize>K * sizeof<W>();
+  let a0 = f32x4.splat(0),
+    a1 = a0,
+    a2 = a0,
+    a3 = a0,
+    a4 = a0,
+    a5 = a0;
+  let b0 = a0,
+    b1 = a0,
+    b2 = a0,
+    b3 = a0,
+    b4 = a0,
+    b5 = a0;
+  const whole = K & ~3;
+  let u0 = w,
+    v0 = w1;
+  for (const end = panel + <usize>(whole >> 2) * 96; panel < end; panel += 96) {
+    const u = weights<W>(u0),
+      v = weights<W>(v0);
+    let c = v128.load(panel);
+    a0 = madd(c, u, a0);
+    b0 = madd(c, v, b0);
+    c = v128.load(panel, 16);
+    a1 = madd(c, u, a1);
+    b1 = madd(c, v, b1);
+    c = v128.load(panel, 32);
+    a2 = madd(c, u, a2);
+    b2 = madd(c, v, b2);
+    c = v128.load(panel, 48);
+    a3 = madd(c, u, a3);
+    b3 = madd(c, v, b3);
+    c = v128.load(panel, 64);
+    a4 = madd(c, u, a4);
+    b4 = madd(c, v, b4);
+    c = v128.load(panel, 80);
+    a5 = madd(c, u, a5);
+    b5 = madd(c, v, b5);
+    u0 += 4 * sizeof<W>();
+    v0 += 4 * sizeof<W>();
+  }
+  // Out of the registers at once: a sum that lived through the code below would be spilled in every turn of the loop.
+  v128.store(sums, a0);
+  v128.store(sums, b0, 16);
+  v128.store(sums, a1, 32);
+  v128.store(sums, b1, 48);
+  v128.store(sums, a2, 64);
+  v128.store(sums, b2, 80);
+  v128.store(sums, a3, 96);
+  v128.store(sums, b3, 112);
+  v128.store(sums, a4, 128);
+  v128.store(sums, b4, 144);
+  v128.store(sums, a5, 160);
+  v128.store(sums, b5, 176);
+  for (let i = 0; i < rows; i++) {
+    store<f32>(out, finish<W>(v128.load(sums), x, w, whole, K));
+    store<f32>(out, finish<W>(v128.load(sums, 16), x, w1, whole, K), 4);
+    out += ys;
+    x += xs;
+    sums += 32;
+  }
 }
 
 function oneRow<W>(y: usize, x: usize, w: usize, t: i32, K: i32, O: i32, from: i32, to: i32): void {
