@@ -1,20 +1,23 @@
 /** A model without weights for what stands on top of inference: a token for each UTF-16 unit, logits from a hash. */
 import { createSession } from "../src/inference/session.ts";
 import { generate } from "../src/inference/generate.ts";
+import { logits } from "../src/inference/score.ts";
 import type { Model } from "../src/inference/model.ts";
 import { presets } from "../src/model/config.ts";
 import type { Tokenizer } from "../src/tokenizer/tokenizer.ts";
 import { createFakeRunner, type FakeRunner } from "./fake-runner.ts";
 
-/** Units below this have a token; the last is bos and eos. */
-const VOCABULARY = 1 << 16;
-
-export function createFakeModel(contextLength = 4096): { model: Model; runner: FakeRunner } {
-  const runner = createFakeRunner({ vocabSize: VOCABULARY, contextLength, maxTokens: 512, maxOutputs: 512 });
-  const eosToken = VOCABULARY - 1;
-  const decode = (tokens: ArrayLike<number>): string => String.fromCharCode(...Array.from(tokens));
+/** @param vocabSize units below this have a token; the last is an eos token. */
+export function createFakeModel({ contextLength = 4096, vocabSize = 1 << 16 } = {}): {
+  model: Model;
+  runner: FakeRunner;
+} {
+  const runner = createFakeRunner({ vocabSize, contextLength, maxTokens: 512, maxOutputs: 512 });
+  const eosToken = vocabSize - 1;
+  const decode = (tokens: ArrayLike<number>): string =>
+    String.fromCharCode(...Array.from(tokens).filter((token) => token !== eosToken));
   const tokenizer = {
-    vocabSize: VOCABULARY,
+    vocabSize,
     bosToken: undefined,
     eosTokens: [eosToken],
     encode: (text: string) => Array.from(text, (_, i) => i).map((i) => text.charCodeAt(i)),
@@ -26,11 +29,12 @@ export function createFakeModel(contextLength = 4096): { model: Model; runner: F
     name: "fake",
     dtype: "f32",
     description: "none",
-    config: { ...presets["125M"], vocabSize: VOCABULARY },
+    config: { ...presets["125M"], vocabSize },
     contextLength,
     tokenizer,
     session,
     generate: (prompt, options) => generate(session, tokenizer, prompt, options),
+    logits: (tokens) => logits(session, tokens),
   } as Pick<
     Model,
     "name" | "dtype" | "description" | "config" | "contextLength" | "tokenizer" | "session" | "generate"

@@ -41,7 +41,7 @@ export function createEvalCommand(): Command {
   return addModelOptions(command)
     .option("--tasks <names>", "tasks and groups, separated by commas", parseNames, ["common-sense"])
     .option("--list", "the tasks and groups that there are")
-    .option("--data <folder>", "where the data files lie")
+    .option("--data <folder>", "where the data files lie (default: the data sets on the Hub, downloaded once)")
     .option("--limit <n>", "only the first n documents of each task", parseCount)
     .option("--few-shot <n>", "solved examples before each question (default: 0)", parseShots)
     .option("--no-unconditional", 'leave out the scores by P(choice | "Answer:")')
@@ -63,7 +63,6 @@ async function runEval(options: Options, signal: AbortSignal): Promise<void> {
     console.log(listTasks());
     return;
   }
-  if (options.data === undefined) throw new UsageError("eval: --data <folder> is required.");
   if (options.dtypes && options.dtype) throw new UsageError("eval: --dtype and --dtypes exclude each other.");
   const wanted = await Promise.all(options.tasks.map(async (name) => (/\.m?js$/.test(name) ? loadTask(name) : name)));
   const evaluations: Evaluation[] = [];
@@ -90,10 +89,17 @@ async function run(
 ): Promise<Evaluation> {
   const { data, limit, fewShot, unconditional, skipMissing, resume } = options;
   const progress = createProgressLine(options.dtypes ? `Evaluating in ${model.dtype}` : "Evaluating");
+  const download = createProgressLine("Downloading");
   try {
     return await evaluate(model, {
       tasks: wanted,
-      data: data!,
+      data,
+      hub: {
+        onProgress: ({ loadedBytes, totalBytes, file }) => {
+          download.show(loadedBytes / totalBytes, ` · ${file}`);
+          if (loadedBytes === totalBytes) download.clear();
+        },
+      },
       limit,
       fewShot,
       unconditional,
@@ -104,6 +110,7 @@ async function run(
       onProgress: (step) => progress.show(step.fraction, describeStep(step)),
     });
   } finally {
+    download.clear();
     progress.clear();
   }
 }

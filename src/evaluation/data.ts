@@ -60,7 +60,7 @@ const withEnding = (name: string): string => (hasTextEnding(name) ? name : `${na
 const hasTextEnding = (name: string): boolean => /\.(txt|raw|tokens)(\.gz)?$/.test(name);
 
 /** By our own names first, then as the Hub lays data sets out; several for a split in shards. */
-export function chooseFiles(paths: readonly string[], file: DataFile): readonly string[] {
+export function chooseFiles(paths: readonly string[], file: Pick<DataFile, "names" | "hub">): readonly string[] {
   for (const name of file.names) {
     const pattern = hasTextEnding(name)
       ? new RegExp(`^(?:.*/)?${escape(name)}$`)

@@ -5,7 +5,7 @@ import { type EncodedPair, encodePair, prefixToken, scorePairs } from "../infere
 import { countParameters } from "../model/config.ts";
 import { bestF1, exactMatch } from "./answers.ts";
 import { type DataSource, MissingDataError, readTaskRows } from "./data.ts";
-import { createExampleSampler, DEFAULT_SEED } from "./few-shot.ts";
+import { createExampleSampler, DEFAULT_SEED, noExamples } from "./few-shot.ts";
 import { argmax, length, splitSpaces, strip } from "./python.ts";
 import { createItems, type Item } from "./requests.ts";
 import { generationKey, pairKey, type ResultStore, type StoredResult } from "./result-store.ts";
@@ -187,7 +187,10 @@ async function planTask(model: Model, task: Task, options: EvaluateOptions): Pro
   const contextLength = options.contextLength ?? model.contextLength;
   const rows = await readTaskRows(data, task, signal);
   const documents = task.prepare?.(rows) ?? rows;
-  const examples = await createExampleSampler(data, task, documents, fewShotSeed, signal);
+  if (fewShot > 0 && task.kind === "rolling") {
+    throw new RangeError(`fewShot: ${task.name} scores whole texts, which take no examples. Leave it out.`);
+  }
+  const examples = fewShot > 0 ? await createExampleSampler(data, task, documents, fewShotSeed, signal) : noExamples;
   const items = createItems(task, documents.slice(0, limit), examples, fewShot);
   const set = createPairSet();
   const prompts: number[][] = [];

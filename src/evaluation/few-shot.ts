@@ -10,6 +10,9 @@ export const DEFAULT_SEED = 1234;
 /** Draws the examples for one document after the other, so that the draws of the first N don't depend on how many follow. */
 export type ExampleSampler = { draw(document: Row, count: number): readonly Row[] };
 
+/** Nothing is read where nothing is drawn. */
+export const noExamples: ExampleSampler = { draw: () => [] };
+
 /** @param rows the task's own, which stand in where no other split is there. */
 export async function createExampleSampler(
   source: DataSource,
@@ -29,14 +32,15 @@ export async function createExampleSampler(
   const drawsOneMore = task.drawsOneMore ?? pool === rows;
   const keys = new Map<Row, string>();
   const key = (row: Row): string => {
-    const known = keys.get(row) ?? JSON.stringify(row.fields);
+    const known =
+      keys.get(row) ??
+      JSON.stringify(row.fields, (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value)); // Parquet has 64-bit integers
     keys.set(row, known);
     return known;
   };
 
   return {
     draw(document, count) {
-      if (count === 0) return [];
       const needed = drawsOneMore ? count + 1 : count;
       if (pool.length < needed) {
         throw new RangeError(

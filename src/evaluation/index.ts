@@ -1,5 +1,16 @@
 /** mobilellm/evaluation: the paper's benchmarks, as lm-evaluation-harness scores them. Browser-safe; Node adds folders. */
-export { type DataSource, memoryData, MissingDataError } from "./data.ts";
+export {
+  type ApiCall,
+  type ApiEvaluation,
+  type ApiOptions,
+  compareCalls,
+  type DialogueTurn,
+  evaluateApiCalls,
+  parseApiCall,
+  readDialogue,
+  rouge,
+} from "./api-calling.ts";
+export { type DataSource, memoryData, MissingDataError, parseRows } from "./data.ts";
 export {
   evaluate,
   type EvaluatedModel,

@@ -89,6 +89,6 @@ function writeExample(task: Task, row: Row): string {
       return `${context} ${references[0] ?? ""}${end}`;
     }
     case "rolling":
-      throw new RangeError(`fewShot: ${task.name} scores whole texts, which take no examples. Leave it out.`);
+      return task.document(row).text + end;
   }
 }

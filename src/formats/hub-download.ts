@@ -176,7 +176,12 @@ export type Client = {
   getFrom(url: string, offset: number): Promise<Response>;
 };
 
-export async function createClient(id: string, options: HubOptions): Promise<Client> {
+/** @param type what `id` names. */
+export async function createClient(
+  id: string,
+  options: HubOptions,
+  type: "model" | "dataset" = "model",
+): Promise<Client> {
   const hub = await import("@huggingface/hub");
   const endpoint = (options.endpoint ?? (process.env["HF_ENDPOINT"] || hub.HUB_URL)).replace(/\/+$/, "");
   if (!URL.canParse(endpoint)) {
@@ -200,17 +205,15 @@ export async function createClient(id: string, options: HubOptions): Promise<Cli
   };
 
   const listRepo: Client["listRepo"] = async ({ name, revision }) => {
-    const { sha } = await hub.modelInfo({
-      name,
-      revision,
-      additionalFields: ["sha"],
-      hubUrl: endpoint,
-      fetch: authorizedFetch,
-    });
+    const query = { name, revision, hubUrl: endpoint, fetch: authorizedFetch };
+    const { sha } =
+      type === "model"
+        ? await hub.modelInfo({ ...query, additionalFields: ["sha"] })
+        : await hub.datasetInfo({ ...query, additionalFields: ["sha"] });
     if (!isCommit(sha)) throw new FormatError(`${id}: the Hub must name a commit, got ${JSON.stringify(sha)}.`);
     const files: RemoteFile[] = [];
     const entries = hub.listFiles({
-      repo: { type: "model", name },
+      repo: { type, name },
       revision: sha,
       recursive: true,
       hubUrl: endpoint,
@@ -239,7 +242,7 @@ export async function createClient(id: string, options: HubOptions): Promise<Cli
       }
     },
     fileUrl: (name, commit, path) =>
-      `${endpoint}/${name}/resolve/${commit}/${path.split("/").map(encodeURIComponent).join("/")}`,
+      `${endpoint}/${type === "model" ? "" : "datasets/"}${name}/resolve/${commit}/${path.split("/").map(encodeURIComponent).join("/")}`,
     getFrom: async (url, offset) => {
       const response = await authorizedFetch(url, {
         // Compressed bodies can't be resumed, and their lengths mean something else.

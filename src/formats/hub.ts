@@ -72,14 +72,58 @@ export function isHubId(text: string): boolean {
 
 const isSet = (value: string | undefined): boolean => /^(1|true|yes|on)$/i.test(value ?? "");
 
+/** Revisions of a data set: what its owner put there, and what the Hub made of it. */
+const datasetRevisions = ["main", "refs/convert/parquet"];
+
+/**
+ * Files of a data set, from the cache or downloaded.
+ * @param name `org/name`.
+ * @param choose which paths are wanted; none if the repository is laid out in another way.
+ * @throws {HubError} if the Hub refuses, can't be reached, or has no such files.
+ */
+export async function openHubDataset(
+  name: string,
+  choose: (paths: readonly string[]) => readonly string[],
+  options: HubOptions = {},
+): Promise<FileSet> {
+  const hub = await import("@huggingface/hub");
+  const cacheDir = options.cacheDir ?? hub.getHFHubCachePath();
+  const repoDir = join(cacheDir, hub.getRepoFolderName({ type: "dataset", name }));
+  if (options.offline ?? isSet(process.env["HF_HUB_OFFLINE"])) {
+    for (const revision of datasetRevisions) {
+      const snapshot = await cachedSnapshot(revision, repoDir);
+      const wanted = snapshot === undefined ? [] : choose(await listTree(snapshot));
+      if (snapshot !== undefined && wanted.length > 0) return snapshotFiles(name, snapshot, wanted);
+    }
+    throw notCached(name, repoDir);
+  }
+  const client = await createClient(name, options, "dataset");
+  for (const revision of datasetRevisions) {
+    const { commit, files } = await client.listRepo({ name, revision, file: undefined });
+    const paths = choose(files.map(({ path }) => path));
+    if (paths.length === 0) continue;
+    const wanted = files.filter(({ path }) => paths.includes(path));
+    const progress = createProgress(options.onProgress);
+    progress.expect(wanted);
+    for (const file of wanted) await fetchFile(client, name, commit, file, repoDir, progress.of(file.path));
+    await writeRef(repoDir, revision, commit);
+    return snapshotFiles(name, join(repoDir, "snapshots", commit), paths);
+  }
+  throw new HubError(`${name}: the wanted files are in neither ${datasetRevisions.join(" nor ")} of this data set.`);
+}
+
+function notCached(id: string, repoDir: string): HubError {
+  return new HubError(
+    `${id}: is not in the cache (${repoDir}), and this is offline mode. Download it once while online.`,
+  );
+}
+
 async function openCached(id: string, model: HubId, repoDir: string): Promise<FileSet> {
   const snapshot = await cachedSnapshot(model.revision, repoDir);
   const files = snapshot === undefined ? [] : await listTree(snapshot);
   const wanted = model.file === undefined ? files : files.filter((path) => path === model.file);
   if (snapshot === undefined || wanted.length === 0) {
-    throw new HubError(
-      `${id}: is not in the cache (${repoDir}), and this is offline mode. Download it once while online.`,
-    );
+    throw notCached(id, repoDir);
   }
   return snapshotFiles(id, snapshot, wanted);
 }

@@ -12,7 +12,7 @@ export type Choices = { readonly choices: readonly string[]; readonly gold: numb
 export function readChoices(row: Row): Choices {
   if (row.has("gold")) return inRange(row, { choices: row.texts("choices"), gold: row.integer("gold") });
   if (Array.isArray(row.fields["choices"])) return byLabel(row, row.rows("choices"));
-  if (row.has("choices")) {
+  if (row.has("choices") || typeof row.fields["question"] === "string") {
     const choices = row.row("choices");
     return { choices: choices.texts("text"), gold: goldOf(row, choices.texts("label")) };
   }
