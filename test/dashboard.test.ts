@@ -43,6 +43,16 @@ const start: MetricsRecord = {
   parameters: 5_509_824,
   shape: "12 layers × 192",
   device: "wasm",
+  memory: {
+    weights: 2e7,
+    gradients: 2e7,
+    moments: 4e7,
+    activations: 2e7,
+    constants: 0,
+    cache: 0,
+    program: 0,
+    total: 1e8,
+  },
   tokensPerStep: 8192,
   peakFlopsPerSecond: 9e10,
 };
@@ -114,7 +124,7 @@ describe("the dashboard", () => {
       await expect.poll(() => page.textContent("#status")).toBe("waiting");
       await write(start, step(1));
       await expect.poll(() => page.textContent("#status")).toBe("running");
-      expect(await page.textContent("#about")).toContain("5.51M parameters");
+      expect(await page.textContent("#about")).toContain("5.51M parameters · 8.19k tokens a step · wasm · 100 MB");
     });
   });
 

@@ -265,6 +265,10 @@ describe("finetuning", () => {
   });
 });
 
+test.each([["train"], ["dashboard"]])("%s --help shows an example", async (command) => {
+  expect(await succeed([command, "--help"])).toContain(`Example:\n  $ mobilellm ${command}`);
+});
+
 describe("wrong usage", () => {
   test.each([
     [["train"], 2, "train: --out <folder> is required"],

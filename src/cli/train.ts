@@ -7,14 +7,14 @@ import { FormatError } from "../node.ts";
 import { formatDuration, formatNumber } from "../training/run/dashboard/format.ts";
 import { startDashboard } from "../training/run/dashboard/node-dashboard.ts";
 import type { CheckpointName, RunSummary } from "../training/run/loop.ts";
-import type { HeldOutRecord, MetricsRecord, SampleRecord, StepRecord } from "../training/run/metrics.ts";
+import type { HeldOutRecord, MetricsRecord, SampleRecord, StartRecord, StepRecord } from "../training/run/metrics.ts";
 import { trainRecipe } from "../training/run/node-train.ts";
 import { recipePresets } from "../training/run/recipe-presets.ts";
 import { printRecipe } from "../training/run/recipe.ts";
 import { parsePort } from "./dashboard.ts";
 import { Interrupted, untilInterrupted } from "./interrupt.ts";
 import { trainEdges } from "./train-edges.ts";
-import { formatCount, parseCount, UsageError } from "./usage.ts";
+import { formatBytes, formatCount, parseCount, UsageError } from "./usage.ts";
 
 type TrainOptions = {
   out?: string;
@@ -115,6 +115,7 @@ function createProgress(url: string | undefined): {
         case "start":
           steps = record.steps;
           say(`${record.shape} · ${formatNumber(record.parameters)} parameters · ${record.device}`);
+          say(formatMemory(record.memory));
           if (url !== undefined) say(`dashboard: ${url}`);
           return;
         case "step": {
@@ -137,6 +138,11 @@ function createProgress(url: string | undefined): {
       }
     },
   };
+}
+
+function formatMemory({ total, weights, gradients, moments, activations }: StartRecord["memory"]): string {
+  const parts = Object.entries({ weights, gradients, moments, activations });
+  return `${formatBytes(total)} of memory: ${parts.map(([name, bytes]) => `${name} ${formatBytes(bytes)}`).join(", ")}`;
 }
 
 function formatStep(record: StepRecord, steps: number): string {

@@ -47,6 +47,7 @@ export function createFakeTrainer(from: Weights = { steps: 0, words: [1, 2, 3, 4
   const trainer: FakeTrainer = {
     config: fakeConfig,
     description: "fake (1 thread)",
+    memory: { weights: 8, gradients: 0, moments: 0, activations: 0, constants: 0, cache: 0, program: 0, total: 8 },
     onStep: undefined,
     onEvaluate: undefined,
     lossAt: undefined,

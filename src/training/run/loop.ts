@@ -27,7 +27,7 @@ export type RunOutput = {
 export type SampleRequest = { readonly prompt: string; readonly temperature: number };
 
 export type RunParts = {
-  readonly trainer: Pick<TrainerCore, "config" | "description" | "steps" | "step" | "evaluate">;
+  readonly trainer: Pick<TrainerCore, "config" | "description" | "memory" | "steps" | "step" | "evaluate">;
   readonly loader: Loader;
   readonly output: RunOutput;
   readonly clock: {
@@ -247,6 +247,7 @@ export async function runTraining(
     time: clock.date(),
     ...about,
     device: trainer.description,
+    memory: trainer.memory,
     tokensPerStep: tokensPerStep(recipe),
   });
   let reason: RunSummary["reason"] = "finished";

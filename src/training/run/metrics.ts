@@ -1,5 +1,7 @@
 /** What a run reports as it goes: one JSON object a line in metrics.jsonl, from which the dashboard and event files are made. */
 
+import type { MemoryReport } from "../../backends/backend.ts";
+
 /** The start of a run, and of each time that it was resumed. */
 export type StartRecord = {
   readonly kind: "start";
@@ -14,6 +16,8 @@ export type StartRecord = {
   readonly shape: string;
   /** `wasm (relaxed SIMD, 2 threads)`. */
   readonly device: string;
+  /** Bytes by class. */
+  readonly memory: MemoryReport;
   readonly tokensPerStep: number;
   /** Of a matrix product on this machine, just measured. */
   readonly peakFlopsPerSecond: number;

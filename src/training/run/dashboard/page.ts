@@ -101,6 +101,7 @@ function showFigures(): void {
     `${formatNumber(start.parameters)} parameters`,
     `${formatNumber(start.tokensPerStep)} tokens a step`,
     start.device,
+    formatNumber(start.memory.total, "B"),
   ].join(" · ");
 }
 
