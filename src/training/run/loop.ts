@@ -132,8 +132,9 @@ export async function runTraining(
     firstLoss ??= loss;
     lastLoss = loss;
     refuseExplosion(loss);
-    interval.add({ loss, gradientNorm, learningRate, elapsedMs: clock.now() - from });
-    whole.add({ loss, gradientNorm, learningRate, elapsedMs: clock.now() - from });
+    const outcome = { loss, gradientNorm, learningRate, elapsedMs: clock.now() - from };
+    interval.add(outcome);
+    whole.add(outcome);
     if (trainer.steps % recipe.logEvery === 0) await emitStep();
   }
 
