@@ -54,12 +54,11 @@ const start: MetricsRecord = {
     total: 1e8,
   },
   tokensPerStep: 8192,
-  peakFlopsPerSecond: 9e10,
 };
 
 function step(n: number): MetricsRecord {
   const numbers = { loss: 8 / (1 + n / 50), learningRate: 0.002, gradientNorm: 1, tokens: 8192 * n, epoch: 0 };
-  const speed = { tokensPerSecond: 13_000, flopsPerSecond: 4.5e10, utilisation: 0.5 };
+  const speed = { tokensPerSecond: 13_000, flopsPerSecond: 4.5e10, peakFlopsPerSecond: 9e10, utilisation: 0.5 };
   return {
     kind: "step",
     step: n,

@@ -51,7 +51,7 @@ function run(world: World, options: { recipe?: Recipe; from?: Saved; stepMs?: nu
   const { stepMs = 100 } = options;
   return runTraining(
     options.recipe ?? recipe,
-    { name: "x", parameters: 1000, shape: "tiny", peakFlopsPerSecond: 1e6, flopsPerToken: 1000 },
+    { name: "x", parameters: 1000, shape: "tiny", flopsPerToken: 1000 },
     {
       trainer: {
         ...trainer,
@@ -75,6 +75,7 @@ function run(world: World, options: { recipe?: Recipe; from?: Saved; stepMs?: nu
         },
       },
       writeSamples: async (requests) => requests.map(({ temperature }) => ` upon ${trainer.weights()} ${temperature}`),
+      measurePeak: async () => 1e6,
       signal: controller.signal,
     },
     options.from?.state,

@@ -38,12 +38,14 @@ export type RunParts = {
   };
   /** Continues texts with the weights as they are. */
   writeSamples(requests: readonly SampleRequest[], signal: AbortSignal): Promise<readonly string[]>;
+  /** FLOP/s of large matrix products; what else the machine has to do counts, so it is asked again now and then. */
+  measurePeak(): Promise<number>;
   /** Ends the run after a checkpoint. */
   readonly signal: AbortSignal;
   onRecord?(record: MetricsRecord): void;
 };
 
-export type RunDescription = Pick<StartRecord, "name" | "parameters" | "shape" | "peakFlopsPerSecond"> & {
+export type RunDescription = Pick<StartRecord, "name" | "parameters" | "shape"> & {
   /** Forward and backward, for a predicted token. */
   readonly flopsPerToken: number;
 };
@@ -83,6 +85,7 @@ export async function runTraining(
   const { trainer, loader, output, clock, signal } = parts;
   const { steps } = recipe.schedule;
   const { flopsPerToken, ...about } = description;
+  let peak = await parts.measurePeak();
   const startedAt = clock.now();
   const firstStep = trainer.steps;
   const elapsedBefore = state?.elapsedMs ?? 0;
@@ -162,6 +165,7 @@ export async function runTraining(
       epoch: loader.epoch,
       tokensPerSecond,
       flopsPerSecond,
+      peakFlopsPerSecond: peak,
       utilisation,
       elapsedMs: elapsedMs(),
       remainingMs: (steps - trainer.steps) * stepMs,
@@ -172,7 +176,8 @@ export async function runTraining(
     const means = of.means();
     const tokensPerSecond = means.stepMs === 0 ? 0 : (1000 * tokensPerStep(recipe)) / means.stepMs;
     const flopsPerSecond = tokensPerSecond * flopsPerToken;
-    return { ...means, tokensPerSecond, flopsPerSecond, utilisation: flopsPerSecond / about.peakFlopsPerSecond };
+    peak = Math.max(peak, flopsPerSecond); // measured while the machine was busy
+    return { ...means, tokensPerSecond, flopsPerSecond, utilisation: flopsPerSecond / peak };
   }
 
   /** @returns whether the held-out loss was the lowest so far. */
@@ -196,6 +201,7 @@ export async function runTraining(
       nats += part.loss;
       counted += part.tokens;
     }
+    peak = Math.max(peak, await parts.measurePeak());
     if (counted === 0) return undefined;
     const loss = nats / counted;
     if (!Number.isFinite(loss)) {

@@ -19,8 +19,6 @@ export type StartRecord = {
   /** Bytes by class. */
   readonly memory: MemoryReport;
   readonly tokensPerStep: number;
-  /** Of a matrix product on this machine, just measured. */
-  readonly peakFlopsPerSecond: number;
 };
 
 /** Means over the steps since the last such record, but for what says otherwise. */
@@ -40,7 +38,9 @@ export type StepRecord = {
   /** Held-out loss, samples and checkpoints not counted in. */
   readonly tokensPerSecond: number;
   readonly flopsPerSecond: number;
-  /** Of the measured peak, 0 to 1. */
+  /** The fastest matrix products that were measured on this machine since the start. */
+  readonly peakFlopsPerSecond: number;
+  /** Of that peak, 0 to 1. */
   readonly utilisation: number;
   /** Of training, held-out loss, samples and checkpoints, over all starts. */
   readonly elapsedMs: number;

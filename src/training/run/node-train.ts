@@ -98,7 +98,6 @@ async function train(
   const { tokenizer, files: tokenizerFiles } = await edges.openTokenizer(tokenizerPath, { signal });
   const loader = await edges.openLoader({ data, seed, tokenizer, position: state?.position });
   opened.push(() => loader.close());
-  const peakFlopsPerSecond = await edges.measurePeak(recipe);
   signal.throwIfAborted();
 
   const source = await chooseSource(recipe, tokenizer, state && folder.checkpointPath(resume!), edges, signal);
@@ -128,6 +127,7 @@ async function train(
     output,
     clock: { now: () => performance.now(), date: () => Date.now() },
     writeSamples: (requests, stop) => writeSamples(trainer, tokenizer, recipe, edges, requests, stop),
+    measurePeak: () => edges.measurePeak(recipe),
     signal,
     ...(options.onRecord && { onRecord: options.onRecord }),
   };
@@ -135,7 +135,6 @@ async function train(
     name: folder.name,
     parameters: countParameters(trainer.config).total,
     shape: describeShape(trainer.config),
-    peakFlopsPerSecond,
     // Backward is a product for the inputs and one for the weights; a token looks back at half the row on average.
     flopsPerToken: 3 * (flopsPerToken + (attentionFlopsPerPosition * (data.length + 1)) / 2),
   };

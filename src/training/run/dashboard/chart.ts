@@ -48,7 +48,7 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     if (width === 0 || drawn.length === 0) return;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const [low, high] = extent(drawn, isFromZero);
-    const firstX = Math.min(...drawn.map(({ x }) => x[0]!));
+    const firstX = isLog ? Math.min(...drawn.map(({ x }) => x[0]!)) : 0;
     const x = createScale(toX(firstX), toX(Math.max(lastStep, firstX + 1)), MARGIN.left, width - MARGIN.right);
     const y = createScale(low, high, height - MARGIN.bottom, MARGIN.top);
     scales = { x, y };
@@ -56,7 +56,7 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
       line("grid", MARGIN.left, width - MARGIN.right, y(value), y(value));
       label("tick-y", MARGIN.left - 8, y(value) + 4, formatNumber(value));
     }
-    for (const value of isLog ? decades(firstX, lastStep) : niceTicks(firstX, lastStep, width < 420 ? 3 : 6)) {
+    for (const value of isLog ? decades(firstX, lastStep) : niceTicks(firstX, lastStep, width < 420 ? 4 : 6)) {
       label("tick-x", x(toX(value)), height - 6, formatNumber(value));
     }
     for (const { style, x: steps, y: values } of drawn) {

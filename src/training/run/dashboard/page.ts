@@ -24,7 +24,7 @@ function addChart(id: string, title: string, isFromZero = false): Chart {
   return chart;
 }
 const lossChart = addChart("loss", "Loss");
-const heldOutChart = addChart("held-out", "Held-out bits per byte");
+const heldOutChart = addChart("held-out", "Held-out bits/byte");
 const rateChart = addChart("learning-rate", "Learning rate", true);
 const normChart = addChart("gradient-norm", "Gradient norm", true);
 const speedChart = addChart("throughput", "Tokens per second", true);
@@ -87,7 +87,7 @@ function showFigures(): void {
   set(
     "speed",
     last ? `${(100 * last.utilisation).toFixed(0)} %` : "–",
-    last && start ? `${formatNumber(last.flopsPerSecond)} of ${formatNumber(start.peakFlopsPerSecond, "FLOP/s")}` : "",
+    last ? `${formatNumber(last.flopsPerSecond)} of ${formatNumber(last.peakFlopsPerSecond, "FLOP/s")}` : "",
   );
   set(
     "time",
