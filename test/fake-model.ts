@@ -1,6 +1,6 @@
 /** A model without weights for what stands on top of inference: a token for each UTF-16 unit, logits from a hash. */
 import { createSession } from "../src/inference/session.ts";
-import { generate } from "../src/inference/generate.ts";
+import { generate, type GenerateOptions } from "../src/inference/generate.ts";
 import { logits } from "../src/inference/score.ts";
 import type { Model } from "../src/inference/model.ts";
 import { presets } from "../src/model/config.ts";
@@ -33,8 +33,9 @@ export function createFakeModel({ contextLength = 4096, vocabSize = 1 << 16 } = 
     contextLength,
     tokenizer,
     session,
-    generate: (prompt, options) => generate(session, tokenizer, prompt, options),
-    logits: (tokens) => logits(session, tokens),
+    generate: (prompt: string | ArrayLike<number>, options?: GenerateOptions) =>
+      generate(session, tokenizer, prompt, options),
+    logits: (tokens: ArrayLike<number>) => logits(session, tokens),
   } as Pick<
     Model,
     "name" | "dtype" | "description" | "config" | "contextLength" | "tokenizer" | "session" | "generate"

@@ -19,7 +19,7 @@ const choice = (name: string, fields: object): unknown =>
 
 describe("a task reads", () => {
   // The uniform files, the Hub's fields, the original authors' files.
-  test.each([
+  test.each<[string, object, ...object[]]>([
     [
       "arc_easy",
       { question: "Q?", choices: ["x", "y"], gold: 1 },

@@ -122,9 +122,9 @@ describe("evaluate", () => {
       " = Lamp =\n\nThe lamp is old.\n== Use ==\nIt burns.\n\n",
       " = Owl =\n\nThe owl-like.\n",
     ]);
-    expect(tasks["wikitext"]!.samples!.map(({ metrics }) => (metrics["word_perplexity"] as number[])[1])).toEqual([
-      18, 10,
-    ]);
+    expect(
+      tasks["wikitext"]!.samples!.map(({ metrics }) => (metrics["word_perplexity"] as readonly number[])[1]),
+    ).toEqual([18, 10]);
     const [sample] = tasks["wikitext2_token_ppl"]!.samples!;
     // The Hub's rows, blank lines empty, joined by two line breaks.
     expect(sample!.target).toMatch(/^\n\n = Lamp = \n\n\n\n\n The lamp is old \. \n\n\n = = Use/);
