@@ -20,11 +20,13 @@ type Options = ModelOptions &
 
 const defaultPrompt = "Once upon a time";
 const defaultMaxTokens = 256;
+/** For the first bytes of a piped prompt. */
+const PATIENCE_MS = 1000;
 
 export function createGenerateCommand(): Command {
   const command = new Command("generate")
     .description("write on from a prompt")
-    .argument("[prompt...]", `default: standard input, else "${defaultPrompt}"`);
+    .argument("[prompt...]", `- waits for standard input; default: what is piped in, else "${defaultPrompt}"`);
   addModelOptions(command).option("-n, --max-tokens <n>", "most new tokens", parseCount, defaultMaxTokens);
   addSamplingOptions(command);
   return command
@@ -40,7 +42,9 @@ async function runGenerate(words: readonly string[], options: Options, signal: A
   if (words.length > 0 && options.tokens) throw new UsageError("generate: a prompt and --tokens exclude each other.");
   const model = await openModel(options, signal);
   try {
-    const prompt = options.tokens ?? (await choosePrompt(words));
+    const { prompt, isDefault = false }: Prompt = options.tokens
+      ? { prompt: options.tokens }
+      : await choosePrompt(words);
     if (model.tokenizer === undefined && typeof prompt === "string") {
       throw new UsageError(
         `generate: ${model.name} came without a tokenizer. Pass --tokenizer <path>, or token ids with --tokens.`,
@@ -58,7 +62,8 @@ async function runGenerate(words: readonly string[], options: Options, signal: A
       console.log(JSON.stringify({ model: name, dtype, backend: description, prompt, ...result }, null, 2));
       return;
     }
-    if (typeof prompt === "string" && process.stdout.isTTY && process.stderr.isTTY) {
+    if (isDefault) process.stdout.write(defaultPrompt);
+    else if (typeof prompt === "string" && process.stdout.isTTY && process.stderr.isTTY) {
       process.stderr.write(dim(prompt));
     }
     let separator = "";
@@ -76,22 +81,32 @@ async function runGenerate(words: readonly string[], options: Options, signal: A
   }
 }
 
-async function choosePrompt(words: readonly string[]): Promise<string> {
-  if (words.length > 0) return words.join(" ");
-  const piped = await readPipe();
-  return piped === "" ? defaultPrompt : piped;
+type Prompt = {
+  readonly prompt: string | readonly number[];
+  /** Nobody gave it, so that the text would be hard to follow without it. */
+  readonly isDefault?: boolean;
+};
+
+async function choosePrompt(words: readonly string[]): Promise<Prompt> {
+  if (words.length === 1 && words[0] === "-") return { prompt: withoutLineBreak(await readText(process.stdin)) };
+  if (words.length > 0) return { prompt: words.join(" ") };
+  const piped = !process.stdin.isTTY && isPipeOrFile() ? await readPipe() : "";
+  return piped === "" ? { prompt: defaultPrompt, isDefault: true } : { prompt: piped };
 }
 
-/** What was piped in, without its last line break; "" if nothing was. */
+/** What is piped in; "" if nothing begins to come: a pipe that was left open is no reason to wait for ever. */
 async function readPipe(): Promise<string> {
-  if (process.stdin.isTTY || !isPipeOrFile()) return "";
-  // An open pipe that nobody writes to would look like a program that hangs.
-  const notice = setTimeout(() => console.error(dim("Reading the prompt from standard input.")), 1000);
-  try {
-    return (await readText(process.stdin)).replace(/\r?\n$/, "");
-  } finally {
-    clearTimeout(notice);
-  }
+  const begins = new Promise<boolean>((resolve) => {
+    process.stdin.once("readable", () => resolve(true)).once("end", () => resolve(false));
+    setTimeout(resolve, PATIENCE_MS, false).unref();
+  });
+  if (await begins) return withoutLineBreak(await readText(process.stdin));
+  process.stdin.destroy();
+  return "";
+}
+
+function withoutLineBreak(text: string): string {
+  return text.replace(/\r?\n$/, "");
 }
 
 function isPipeOrFile(): boolean {
