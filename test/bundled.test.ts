@@ -29,8 +29,8 @@ beforeAll(async () => {
 afterAll(() => model.dispose());
 
 async function bitsPerByte(text: string): Promise<number> {
-  const [{ logprob }] = (await model.score([{ context: "", continuation: text }])) as [{ logprob: number }];
-  return -logprob / Math.LN2 / new TextEncoder().encode(text).length;
+  const [score] = await model.score([{ context: "", continuation: text }]);
+  return -score!.logprob / Math.LN2 / new TextEncoder().encode(text).length;
 }
 
 it("is small, deep and thin, tied, with grouped queries", async () => {

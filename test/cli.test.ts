@@ -218,6 +218,21 @@ describe("mobilellm generate", () => {
     expect(JSON.parse(empty.out)).toMatchObject({ prompt: "Once upon a time" });
   });
 
+  test("a pipe that stays open and silent is not waited for; - waits for its end", async () => {
+    const run = (...words: string[]) =>
+      spawn(process.execPath, ["dist/cli/main.js", "generate", "--model", chatFolder, "--json", ...greedy, ...words]);
+    const promptOf = async (child: ReturnType<typeof run>): Promise<string> => {
+      let out = "";
+      for await (const part of child.stdout) out += String(part);
+      return (JSON.parse(out) as { prompt: string }).prompt;
+    };
+    const silent = run();
+    expect(await promptOf(silent)).toBe("Once upon a time");
+    const waiting = run("-");
+    setTimeout(() => waiting.stdin.end("late\n"), 1500);
+    expect(await promptOf(waiting)).toBe("late");
+  });
+
   test("--sharing applies blocks again, which changes the text", async () => {
     const args = ["generate", "--model", folder, "--tokens", "1,5,9", ...greedy];
     const plain = await mobilellm(args);
