@@ -119,7 +119,7 @@ describe("evaluate", () => {
       samples: true,
     });
     expect(tasks["wikitext"]!.samples!.map(({ target }) => target)).toEqual([
-      " = Lamp =\n\nThe lamp is old.\n== Use ==\nIt burns.\n\n",
+      " = Lamp =\n\nThe lamp is old.\n== Use ==\nIt burns.\n",
       " = Owl =\n\nThe owl-like.\n",
     ]);
     expect(

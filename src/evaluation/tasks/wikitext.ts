@@ -1,5 +1,5 @@
 /** WikiText-2 (Merity et al. 2016, arXiv:1609.07843), in its two perplexities. They are different numbers. */
-import { space } from "../python.ts";
+import { space, strip } from "../python.ts";
 import { createRow, type Row } from "../row.ts";
 import { defineTask, type RollingTask } from "../task.ts";
 
@@ -39,15 +39,16 @@ function readLines(row: Row): string[] {
   return lines.map((line) => (line.trim() === "" ? "" : line));
 }
 
-/** A page begins at a title: ` = Title = `, with blank lines around it. */
+/** As document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
 function cutPages(row: Row): Row[] {
-  const lines = row.text("text").match(/[^\n]*\n|[^\n]+$/g) ?? [];
-  const pages: string[] = [];
-  for (const line of lines) {
-    if (/^ = [^=].* = \n?$/.test(line)) pages.push("");
-    if (pages.length > 0) pages[pages.length - 1] += line;
+  const pages: string[][] = [[]];
+  for (const line of row.text("text").split("\n")) {
+    const heading = strip(line.replaceAll("= = =", "===").replaceAll("= =", "=="));
+    if (heading.startsWith("= ") && heading.endsWith(" =")) pages.push([]);
+    pages.at(-1)!.push(line);
   }
-  return pages.map((page, i) => createRow({ page }, `${row.where}, page ${i + 1}`));
+  const texts = pages.map((lines) => lines.join("\n")).filter((page) => strip(page) !== "");
+  return texts.map((page, i) => createRow({ page }, `${row.where}, page ${i + 1}`));
 }
 
 /** What stands in brackets and quotes, without the spaces at their ends. */
