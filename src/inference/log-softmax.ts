@@ -8,28 +8,59 @@ const MAX_STEPS = 34_000;
 const fractionalPowers = Float64Array.from({ length: 32 }, (_, i) => 2 ** (-i / 32));
 const wholePowers = Float64Array.from({ length: MAX_STEPS / 32 + 1 }, (_, i) => 2 ** -i);
 
+/** e^-nats for nats ≥ 0; 0 from 736 on, where it no longer counts beside 1. NaN stays NaN. */
+function negativeExp(nats: number): number {
+  const steps = nats * STEPS_PER_NAT;
+  if (steps >= MAX_STEPS) return 0;
+  const whole = steps | 0;
+  const r = (whole - steps) * NATS_PER_STEP; // -0.0217 < r ≤ 0
+  const fraction = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24))));
+  return fractionalPowers[whole & 31]! * wholePowers[whole >> 5]! * fraction;
+}
+
 /**
  * log Σ exp over one row of logits, in f64. −∞ is a legal logit (a masked token); NaN and +∞ are not.
  * @throws {RangeError} naming the first bad token.
  */
 export function logSumExp(logits: ArrayLike<number>, start: number = 0, count: number = logits.length - start): number {
+  const max = largest(logits, start, count);
+  let sum = 0;
+  for (let i = start; i < start + count; i++) sum += negativeExp(max - logits[i]!);
+  // NaN anywhere, +∞ − +∞ and −∞ − −∞ all end up here.
+  if (Number.isNaN(sum)) refuseRow(logits, start, count);
+  return max + Math.log(sum);
+}
+
+/** Numbers of one AVX-512 vector. */
+const LANES = 16;
+
+/**
+ * The same as torch.log_softmax computes it from f32 on a CPU with 512-bit vectors: f32 sums, each over every sixteenth
+ * term, in which small terms are lost beside a large one. Log-probabilities come out up to 2e-5 larger, always to that
+ * side: a thousand tokens would be 0.01 away from what lm-evaluation-harness logs.
+ */
+export function logSumExpAsTorch(logits: Float32Array, start: number, count: number): number {
+  const max = largest(logits, start, count);
+  const sums = new Float32Array(LANES);
+  for (let i = 0; i < count; i++) {
+    const lane = i & (LANES - 1);
+    sums[lane] = sums[lane]! + Math.fround(negativeExp(max - logits[start + i]!));
+  }
+  for (let half = LANES / 2; half >= 1; half /= 2) {
+    for (let lane = 0; lane < half; lane++) sums[lane] = sums[lane]! + sums[lane + half]!;
+  }
+  const [sum] = sums;
+  if (Number.isNaN(sum)) refuseRow(logits, start, count);
+  return max + Math.fround(Math.log(sum!));
+}
+
+function largest(logits: ArrayLike<number>, start: number, count: number): number {
   let max = -Infinity;
   for (let i = start; i < start + count; i++) {
     const value = logits[i]!;
     if (value > max) max = value;
   }
-  let sum = 0;
-  for (let i = start; i < start + count; i++) {
-    const steps = (max - logits[i]!) * STEPS_PER_NAT;
-    if (steps >= MAX_STEPS) continue; // e^-736 is 0 beside the largest, which counts 1
-    const whole = steps | 0;
-    const r = (whole - steps) * NATS_PER_STEP; // -0.0217 < r ≤ 0
-    const fraction = 1 + r * (1 + r * (1 / 2 + r * (1 / 6 + r * (1 / 24))));
-    sum += fractionalPowers[whole & 31]! * wholePowers[whole >> 5]! * fraction;
-  }
-  // NaN anywhere, +∞ − +∞ and −∞ − −∞ all end up here.
-  if (Number.isNaN(sum)) refuseRow(logits, start, count);
-  return max + Math.log(sum);
+  return max;
 }
 
 function refuseRow(logits: ArrayLike<number>, start: number, count: number): never {
@@ -47,11 +78,11 @@ function refuseRow(logits: ArrayLike<number>, start: number, count: number): nev
 /** The first largest logit of a row. */
 export function argmax(logits: ArrayLike<number>, start: number = 0, count: number = logits.length - start): number {
   let best = 0;
-  let largest = logits[start]!;
+  let most = logits[start]!;
   for (let i = 1; i < count; i++) {
     const value = logits[start + i]!;
-    if (value > largest) {
-      largest = value;
+    if (value > most) {
+      most = value;
       best = i;
     }
   }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/fake-runner.ts";
-import { argmax, logSumExp } from "./log-softmax.ts";
+import { argmax, logSumExp, logSumExpAsTorch } from "./log-softmax.ts";
 import { logits, perplexity, score } from "./score.ts";
 import { createSession, type Session } from "./session.ts";
 
@@ -16,7 +16,7 @@ async function naiveScore(context: number[], continuation: number[], contextLeng
   const text = [...context, ...continuation].slice(-(contextLength + 1));
   for (let i = text.length - continuation.length; i < text.length; i++) {
     const row = await createFakeRunner({ maxTokens: 64 }).forward(text.slice(0, i), 0, 1);
-    logprob += row[text[i]!]! - logSumExp(row);
+    logprob += row[text[i]!]! - logSumExpAsTorch(row, 0, row.length);
     isGreedy &&= argmax(row) === text[i];
   }
   return { logprob: expect.closeTo(logprob, 10), isGreedy, tokenCount: continuation.length };

@@ -2,7 +2,7 @@
  * Log-likelihoods of given text, as EleutherAI's lm-evaluation-harness (0.4) defines them, so that results compare.
  */
 import { refuseUnknownKeys } from "../errors.ts";
-import { argmax, logSumExp } from "./log-softmax.ts";
+import { argmax, logSumExp, logSumExpAsTorch } from "./log-softmax.ts";
 import type { Session } from "./session.ts";
 import { checkTokens, describe, toTokens, type TextCodec } from "./tokens.ts";
 
@@ -104,7 +104,7 @@ function createCounter(
     count(rows) {
       for (let start = 0; start < rows.length; start += vocabSize) {
         const token = continuation[at++]!;
-        logprob += rows[start + token]! - logSumExp(rows, start, vocabSize);
+        logprob += rows[start + token]! - logSumExpAsTorch(rows, start, vocabSize);
         isGreedy &&= argmax(rows, start, vocabSize) === token;
       }
     },
