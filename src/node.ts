@@ -1,5 +1,4 @@
 /** mobilellm in Node: index.ts and, besides, paths, threads and the Hub. */
-import { access } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
@@ -10,11 +9,11 @@ import { FormatError } from "./errors.ts";
 import { openGguf } from "./formats/gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./formats/hf-folder.ts";
 import { type HubOptions, isHubId, openHubModel } from "./formats/hub.ts";
-import { fileSource, folderFiles, isFolder } from "./formats/node-files.ts";
+import { exists, fileSource, folderFiles, isFolder } from "./formats/node-files.ts";
 import { openTokenizerFiles } from "./formats/node-tokenizer.ts";
 import { type ModelBytes, openBytes } from "./formats/open-bytes.ts";
 import type { Model } from "./inference/model.ts";
-import { checkModelOptions, type ModelOptions, openModel } from "./open-model.ts";
+import { checkModelOptions, type ModelEdge, type ModelOptions, openModel } from "./open-model.ts";
 import { createTokenizer } from "./tokenizer/create-tokenizer.ts";
 import type { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -46,13 +45,8 @@ export async function loadModel(
     typeof source === "string"
       ? await openCheckpoint(source, { signal: options.signal, ...options.hub })
       : await openBytes(source);
-  allowRelaxedSimd();
   try {
-    return await openModel(
-      checkpoint,
-      { ...options, tokenizer },
-      { spawn: spawnThread, canShare: true, cores: availableParallelism() },
-    );
+    return await openModel(checkpoint, { ...options, tokenizer }, nodeEdge());
   } finally {
     await checkpoint.close();
   }
@@ -60,11 +54,7 @@ export async function loadModel(
 
 /** Reads only headers: the config, and where each tensor lies. What is on disk goes before the Hub. Close it when done. */
 export async function openCheckpoint(path: string, hub: HubOptions = {}): Promise<Checkpoint> {
-  const isOnDisk = await access(path).then(
-    () => true,
-    () => false,
-  );
-  if (!isOnDisk && isHubId(path)) return openFiles(await openHubModel(path, hub));
+  if (isHubId(path) && !(await exists(path))) return openFiles(await openHubModel(path, hub));
   if (await isFolder(path)) return openHfFolder(folderFiles(path));
   const file = await fileSource(path);
   return openGgufFile(file, () => file.close());
@@ -99,12 +89,18 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
   return tokenizer;
 }
 
+/** Threads of this process, which share memory. */
+export function nodeEdge(): ModelEdge {
+  allowRelaxedSimd();
+  return { spawn: spawnThread, canShare: true, cores: availableParallelism() };
+}
+
 /** Node 20 keeps relaxed SIMD behind a flag, which holds for modules compiled after it is set; later versions ignore it. */
 export function allowRelaxedSimd(): void {
   if (Number.parseInt(process.versions.node, 10) < 22) setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
 
-export function spawnThread(): WorkerPort {
+function spawnThread(): WorkerPort {
   const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url), {
     execArgv: [], // `node -e` and its like hand on options that a worker refuses
   });

@@ -24,11 +24,10 @@ const modelOptionKeys = ["dtype", "device", "threads", "sharing", "contextLength
 /** Most threads by default: decoding is bound by memory, which a few threads saturate. */
 const MAX_DEFAULT_THREADS = 8;
 
-export async function openModel(
-  checkpoint: Checkpoint,
-  options: ModelOptions,
-  edge: Pick<WasmOptions, "spawn" | "canShare"> & { readonly cores: number },
-): Promise<Model> {
+/** What only the edge knows: how to start threads, whether they share memory, how many there could be. */
+export type ModelEdge = Pick<WasmOptions, "spawn" | "canShare"> & { readonly cores: number };
+
+export async function openModel(checkpoint: Checkpoint, options: ModelOptions, edge: ModelEdge): Promise<Model> {
   const { dtype, device = "wasm", threads = Math.min(edge.cores, MAX_DEFAULT_THREADS) } = options;
   if (dtype !== undefined && !dtypes.includes(dtype)) {
     throw new TypeError(`dtype: expected one of ${dtypes.join(", ")}, got ${JSON.stringify(dtype)}.`);

@@ -1,11 +1,10 @@
 /** mobilellm/training in Node. */
-import { availableParallelism } from "node:os";
 import type { Device } from "./backends/backend.ts";
 import { refuseUnknownKeys } from "./errors.ts";
 import type { Checkpoint } from "./formats/checkpoint.ts";
 import type { Model } from "./inference/model.ts";
 import { fromHfConfig, type ModelConfig, type Sharing, toHfConfig } from "./model/config.ts";
-import { allowRelaxedSimd, openCheckpoint, spawnThread } from "./node.ts";
+import { nodeEdge, openCheckpoint } from "./node.ts";
 import { chooseBackend } from "./open-model.ts";
 import { openSavedTrainer, saveTrainer } from "./training/node-save.ts";
 import { checkpointParameters, randomParameters } from "./training/parameter-sources.ts";
@@ -63,9 +62,9 @@ export async function createTrainer(options: CreateTrainerOptions): Promise<Trai
     const got = origins.length === 0 ? "none" : origins.join(" and ");
     throw new TypeError(`createTrainer: exactly one of config, model and resume was required, got ${got}.`);
   }
-  const { threads = availableParallelism(), device = "wasm" } = options;
-  allowRelaxedSimd();
-  const backend = chooseBackend(device, { spawn: spawnThread, canShare: true, threads });
+  const edge = nodeEdge();
+  const { threads = edge.cores, device = "wasm" } = options;
+  const backend = chooseBackend(device, { ...edge, threads });
   const start = async (
     config: ModelConfig,
     source: ParameterSource,

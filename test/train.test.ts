@@ -275,9 +275,9 @@ test.each([["train"], ["dashboard"]])("%s --help shows an example", async (comma
 describe("wrong usage", () => {
   test.each([
     [["train"], 2, "train: --out <folder> is required"],
-    [["train", "--out", "/tmp/nowhere-run"], 2, "train: a recipe is required."],
+    [["train", "--out", "nowhere-run"], 2, "train: a recipe is required."],
     [
-      ["train", "/nowhere.json", "--out", "/tmp/nowhere-run"],
+      ["train", "/nowhere.json", "--out", "nowhere-run"],
       1,
       "/nowhere.json: a recipe was required, but there is nothing at this path.",
     ],

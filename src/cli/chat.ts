@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import { styleText } from "node:util";
 import { Command } from "commander";
 import { nearestName } from "../errors.ts";
+import { printJson } from "../formats/json.ts";
 import type { GenerationResult, Model, Tokenizer } from "../node.ts";
 import type { ChatMessage } from "../tokenizer/chat-template.ts";
 import { untilInterrupted } from "./interrupt.ts";
@@ -170,7 +171,7 @@ async function obey(chat: Chat, line: string): Promise<void> {
 async function save(chat: Chat, path: string): Promise<void> {
   if (path === "") return notice("/save needs a file's name, such as /save chat.json.");
   try {
-    await writeFile(path, `${JSON.stringify({ model: chat.model.name, messages: chat.messages }, null, 2)}\n`);
+    await writeFile(path, printJson({ model: chat.model.name, messages: chat.messages }));
     notice(`Saved ${chat.messages.length} messages in ${path}.`);
   } catch (error) {
     notice(`Not saved: ${error instanceof Error ? error.message : String(error)}`); // the conversation goes on

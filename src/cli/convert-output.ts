@@ -4,8 +4,9 @@ import { basename, join, resolve } from "node:path";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { writeGguf } from "../formats/gguf/gguf-write.ts";
 import { writeHfConfig } from "../formats/hf-config.ts";
-import { atomicFileSink } from "../formats/node-files.ts";
-import { type ByteSink, type FloatEncoding, writeSafetensors } from "../formats/safetensors.ts";
+import { printJson } from "../formats/json.ts";
+import { writeAtomically } from "../formats/node-files.ts";
+import { type FloatEncoding, writeSafetensors } from "../formats/safetensors.ts";
 import { type ConvertPlan, convertTensor, type PlannedTensor } from "../quantization/convert.ts";
 import { ggufTokenizer, tokenizerFiles } from "./convert-tokenizer.ts";
 import { UsageError } from "./usage.ts";
@@ -47,7 +48,7 @@ export async function writeGgufFile(
   { convert = convertTensor, onProgress, signal }: OutputOptions,
 ): Promise<string[]> {
   const { metadata, note } = ggufTokenizer(checkpoint.tokenizer, config);
-  await writeFile(out, (sink) =>
+  await writeAtomically(out, (sink) =>
     writeGguf({
       sink,
       config,
@@ -81,7 +82,7 @@ export async function writeHfFolder(
   const created = await mkdir(out, { recursive: true });
   try {
     let done = 0;
-    await writeFile(join(out, "model.safetensors"), (sink) =>
+    await writeAtomically(join(out, "model.safetensors"), (sink) =>
       writeSafetensors(
         sink,
         tensors.map((tensor) => ({
@@ -102,23 +103,12 @@ export async function writeHfFolder(
   const json = writeHfConfig(config, { torch_dtype: torchDtype(tensors) });
   const files = new Map([
     ...tokenizerFiles(checkpoint.tokenizer),
-    ["config.json", new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)] as const,
+    ["config.json", new TextEncoder().encode(printJson(json))] as const,
   ]);
-  for (const [name, bytes] of files) await writeFile(join(out, name), (sink) => sink.write(bytes));
+  for (const [name, bytes] of files) await writeAtomically(join(out, name), (sink) => sink.write(bytes));
   return checkpoint.tokenizer.kind === "gguf"
     ? ["The tokenizer is left out: a GGUF vocabulary is no tokenizer.json. Copy the original model's into the folder."]
     : [];
-}
-
-async function writeFile(path: string, write: (sink: ByteSink) => Promise<unknown>): Promise<void> {
-  const sink = await atomicFileSink(path);
-  try {
-    await write(sink);
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
-  await sink.commit();
 }
 
 /** transformers loads everything in this; F32 holds whatever a mixed file has. */

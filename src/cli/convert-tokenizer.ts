@@ -8,7 +8,7 @@ import {
 } from "../formats/gguf/gguf-tokenizer.ts";
 import { type GgufMetadata, type GgufValue, plainMetadata } from "../formats/gguf/gguf-types.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
-import { parseJsonObject } from "../formats/json.ts";
+import { parseJsonObject, printJson } from "../formats/json.ts";
 import type { TokenizerFiles } from "../formats/checkpoint.ts";
 import { createTokenizer, FormatError, type Tokenizer } from "../node.ts";
 import { type Piece, readSentencePieceModel } from "../tokenizer/sentencepiece-model.ts";
@@ -114,7 +114,7 @@ export function tokenizerFiles(files: TokenizerFiles): ReadonlyMap<string, Uint8
   if (files.tokenizerJson) result.set("tokenizer.json", files.tokenizerJson);
   if (files.sentencePieceModel) result.set("tokenizer.model", files.sentencePieceModel);
   if (Object.keys(files.config).length > 0) {
-    result.set("tokenizer_config.json", new TextEncoder().encode(`${JSON.stringify(files.config, null, 2)}\n`));
+    result.set("tokenizer_config.json", new TextEncoder().encode(printJson(files.config)));
   }
   return result;
 }

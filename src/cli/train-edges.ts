@@ -1,9 +1,7 @@
 /** What a training run takes from this machine: threads, files, devices. */
 import { stat } from "node:fs/promises";
-import { availableParallelism } from "node:os";
-import type { Backend, Device } from "../backends/backend.ts";
 import { describeModel } from "../design/describe.ts";
-import { allowRelaxedSimd, createTokenizer, FormatError, openCheckpoint, spawnThread } from "../node.ts";
+import { createTokenizer, FormatError, nodeEdge, openCheckpoint } from "../node.ts";
 import { chooseBackend, openModel } from "../open-model.ts";
 import { type ChatLoaderOptions, openChatLoader } from "../training/data/chat-loader.ts";
 import { openLoader } from "../training/data/loader.ts";
@@ -14,18 +12,22 @@ import { createTrainer } from "../training-node.ts";
 import { tokenizerFiles } from "./convert-tokenizer.ts";
 import { openDatasetTokenizer } from "./data-tokenizer.ts";
 
-const cores = availableParallelism();
-
 export const trainEdges: TrainEdges = {
   createTrainer,
   openLoader: ({ data: { datasets, chats, length }, ...options }) =>
     chats === undefined ? openLoader({ datasets, length, ...options }) : openChats({ ...chats, length, ...options }),
   openTokenizer,
   openCheckpoint,
-  openModel: (checkpoint, { threads = cores, ...options }) =>
-    openModel(checkpoint, { ...options, threads, dtype: "f32" }, { spawn: spawnThread, canShare: true, cores }),
+  openModel(checkpoint, options) {
+    const edge = nodeEdge();
+    return openModel(checkpoint, { ...options, threads: options.threads ?? edge.cores, dtype: "f32" }, edge);
+  },
   forwardFlops: describeModel,
-  measurePeak: ({ threads = cores, device }) => measurePeak(openBackend(device, threads), () => performance.now()),
+  measurePeak({ threads, device }) {
+    const edge = nodeEdge();
+    const backend = chooseBackend(device, { ...edge, threads: threads ?? edge.cores });
+    return measurePeak(backend, () => performance.now());
+  },
 };
 
 async function openChats(options: ChatLoaderOptions): ReturnType<TrainEdges["openLoader"]> {
@@ -53,9 +55,4 @@ async function isLocalFolder(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   );
-}
-
-function openBackend(device: Device, threads: number): Backend {
-  allowRelaxedSimd();
-  return chooseBackend(device, { spawn: spawnThread, canShare: true, threads });
 }

@@ -34,6 +34,11 @@ export function parseJsonObject(bytes: Uint8Array, file: string): Record<string,
   return value;
 }
 
+/** As a file holds it: indented, with a line break at its end. */
+export function printJson(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
 /** Strict UTF-8; throws a TypeError for anything else. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(bytes);

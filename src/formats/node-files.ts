@@ -1,6 +1,6 @@
 /** Files and folders of Node's file system behind the interfaces that the formats read. */
 import { randomBytes } from "node:crypto";
-import { open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
+import { access, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import type { ByteSource } from "./checkpoint.ts";
@@ -123,6 +123,27 @@ export async function atomicFileSink(path: string): Promise<AtomicFileSink> {
     },
     abort: discard,
   };
+}
+
+/** A whole file by way of `atomicFileSink`: in place when `write` is done, as it was when `write` fails. */
+export async function writeAtomically<T>(path: string, write: (sink: ByteSink) => Promise<T>): Promise<T> {
+  const sink = await atomicFileSink(path);
+  try {
+    const result = await write(sink);
+    await sink.commit();
+    return result;
+  } catch (error) {
+    await sink.abort();
+    throw error;
+  }
+}
+
+/** Whether there is anything at `path`. */
+export async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** True for a folder, false for a file. @throws {FormatError} if there is nothing at `path`. */

@@ -2,8 +2,8 @@
  * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
  * tensor's turn comes, and then that one only.
  */
-import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
-import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
+import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
+import { readHfTensor } from "../formats/gguf/rotary-rows.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import { requiredTensors } from "../formats/required-tensors.ts";
 import { elementCount, type FloatEncoding } from "../formats/safetensors.ts";
@@ -155,7 +155,7 @@ export async function convertTensor(
 ): Promise<Uint8Array> {
   const cols = shape.at(-1)!;
   const rows = elementCount(shape) / cols;
-  const stored = await readRows(source, cols, rows);
+  const stored = await readHfTensor(source);
   if (source.encoding === encoding && measure === undefined) return stored;
 
   const from = rowBytes(source.encoding, cols);
@@ -179,11 +179,4 @@ export async function convertTensor(
     measure(before, after);
   }
   return written;
-}
-
-/** In Hugging Face's order. */
-async function readRows(source: TensorEntry, cols: number, rows: number): Promise<Uint8Array> {
-  const bytes = await readTensor(source);
-  if (source.rotaryHeads === undefined) return bytes;
-  return restoreRotaryRows(bytes, rowBytes(source.encoding, cols), rows, source.rotaryHeads);
 }

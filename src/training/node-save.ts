@@ -2,15 +2,15 @@
  * A trainer in a folder: a Hugging Face folder that any loader reads (config.json, model.safetensors), the optimizer's
  * moments beside it, and trainer.json. The folder is replaced as a whole: at any moment there is the old one or the new.
  */
-import { access, mkdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { writeHfConfig } from "../formats/hf-config.ts";
 import { openHfFolder } from "../formats/hf-folder.ts";
-import { atomicFileSink, fileSource, folderFiles } from "../formats/node-files.ts";
+import { exists, fileSource, folderFiles, writeAtomically } from "../formats/node-files.ts";
 import { readSafetensors, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
-import { describe, isObject, parseJsonObject } from "../formats/json.ts";
+import { describe, isObject, parseJsonObject, printJson } from "../formats/json.ts";
 import { toHfConfig } from "../model/config.ts";
 import { createOptimizer } from "./optimizer.ts";
 import { createSchedule } from "./schedule.ts";
@@ -47,14 +47,13 @@ export async function saveTrainer(
     names.flatMap((name) => [tensor(name, `mean.${name}`, "mean"), tensor(name, `square.${name}`, "square")]),
   );
   const texts: Readonly<Record<string, string | Uint8Array>> = {
-    "config.json": toJson(writeHfConfig(toHfConfig(trainer.config), { torch_dtype: "float32" })),
-    "trainer.json": toJson({ format: FORMAT, ...trainer.state() }),
+    "config.json": printJson(writeHfConfig(toHfConfig(trainer.config), { torch_dtype: "float32" })),
+    "trainer.json": printJson({ format: FORMAT, ...trainer.state() }),
     ...files,
   };
   for (const [name, content] of Object.entries(texts)) {
-    const sink = await atomicFileSink(join(fresh, name));
-    await sink.write(typeof content === "string" ? new TextEncoder().encode(content) : content);
-    await sink.commit();
+    const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+    await writeAtomically(join(fresh, name), (sink) => sink.write(bytes));
   }
 
   if (await exists(directory)) await rename(directory, old);
@@ -139,24 +138,6 @@ export async function settle(directory: string): Promise<void> {
   if (!(await exists(directory)) && (await exists(old))) await rename(old, directory);
 }
 
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 async function writeTensors(path: string, tensors: readonly TensorToWrite[]): Promise<void> {
-  const sink = await atomicFileSink(path);
-  try {
-    await writeSafetensors(sink, tensors);
-    await sink.commit();
-  } catch (error) {
-    await sink.abort();
-    throw error;
-  }
-}
-
-function toJson(value: unknown): string {
-  return `${JSON.stringify(value, undefined, 2)}\n`;
+  await writeAtomically(path, (sink) => writeSafetensors(sink, tensors));
 }

@@ -1,10 +1,9 @@
 /** Where a trainer's values come from: random numbers, a checkpoint, a loaded model. */
 import { FormatError } from "../errors.ts";
-import { type Checkpoint, readTensor } from "../formats/checkpoint.ts";
-import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
+import type { Checkpoint } from "../formats/checkpoint.ts";
+import { readHfTensor } from "../formats/gguf/rotary-rows.ts";
 import { createRandom } from "../random.ts";
 import { decodeBlocks } from "../tensor/blocks.ts";
-import { rowBytes } from "../tensor/encoding.ts";
 import type { ParameterSource } from "./trainer.ts";
 
 /** Standard deviation of every matrix at the start (MobileLLM's initializer_range; no scaling by depth). */
@@ -38,13 +37,8 @@ export async function readWeights(checkpoint: Checkpoint, name: string, count: n
       `${checkpoint.name}: tensor ${name} must have ${count} values, got (${entry.shape.join(", ")}). Is the config from another model?`,
     );
   }
-  const cols = entry.shape.at(-1)!;
-  const rows = count / cols;
-  const stride = rowBytes(entry.encoding, cols);
-  const stored = await readTensor(entry);
-  const bytes = entry.rotaryHeads === undefined ? stored : restoreRotaryRows(stored, stride, rows, entry.rotaryHeads);
   const values = new Float32Array(count);
-  decodeBlocks(entry.encoding, bytes, values);
+  decodeBlocks(entry.encoding, await readHfTensor(entry), values);
   return values;
 }
 

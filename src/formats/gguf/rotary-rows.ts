@@ -3,6 +3,8 @@
  * both compute the same, GGUF files hold the rows of q_proj and k_proj in the order 0, D/2, 1, D/2 + 1, … of each head.
  */
 import { ShapeError } from "../../errors.ts";
+import { rowBytes } from "../../tensor/encoding.ts";
+import { readTensor, type TensorEntry } from "../checkpoint.ts";
 
 /**
  * GGUF's row order to Hugging Face's. `bytes` holds `rows` rows of `rowBytes` bytes, `heads` heads of equal size; what
@@ -16,6 +18,14 @@ export function restoreRotaryRows(
   moved: Uint8Array<ArrayBuffer> = new Uint8Array(bytes.length),
 ): Uint8Array<ArrayBuffer> {
   return moveRows("restoreRotaryRows", bytes, rowBytes, rows, heads, false, moved);
+}
+
+/** A whole tensor with its rows in Hugging Face's order. */
+export async function readHfTensor(entry: TensorEntry): Promise<Uint8Array> {
+  const bytes = await readTensor(entry);
+  if (entry.rotaryHeads === undefined) return bytes;
+  const stride = rowBytes(entry.encoding, entry.shape.at(-1)!);
+  return restoreRotaryRows(bytes, stride, bytes.length / stride, entry.rotaryHeads);
 }
 
 /** Hugging Face's row order to GGUF's: the inverse of `restoreRotaryRows`. */

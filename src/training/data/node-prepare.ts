@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { FormatError } from "../../errors.ts";
+import { printJson } from "../../formats/json.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import type { DocumentPart } from "./documents.ts";
 import { type Manifest, MANIFEST_FILE, noCounts, type SourceCounts, type SplitName } from "./manifest.ts";
@@ -171,7 +172,7 @@ export async function writeDataset(
         sources,
         settings,
       };
-      await writeFileSynced(join(folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 2)}\n`);
+      await writeFileSynced(join(folder, MANIFEST_FILE), printJson(manifest));
       return manifest;
     } finally {
       await writers.train.abort();

@@ -4,7 +4,7 @@ import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { describe } from "../../formats/json.ts";
-import { atomicFileSink, fileSource } from "../../formats/node-files.ts";
+import { fileSource, writeAtomically } from "../../formats/node-files.ts";
 import { type Manifest, MANIFEST_FILE, type SourceCounts, type SplitName } from "./manifest.ts";
 import { createShardWriter, openDataset, openShard } from "./node-dataset.ts";
 import { createSplitter, endOfText, newSource, type PrepareOptions, writeDataset } from "./node-prepare.ts";
@@ -139,8 +139,7 @@ export async function writeTokenJsonl(
   chunks: AsyncIterable<ArrayLike<number>>,
 ): Promise<{ lines: number; dropped: number }> {
   await mkdir(dirname(out), { recursive: true });
-  const sink = await atomicFileSink(out);
-  try {
+  return writeAtomically(out, async (sink) => {
     let lines = 0;
     let row: number[] = [];
     let text = "";
@@ -160,11 +159,8 @@ export async function writeTokenJsonl(
     }
     await flush();
     if (lines === 0) throw new FormatError(`${out}: a line needs ${length + 1} tokens, there are ${row.length}.`);
-    await sink.commit();
     return { lines, dropped: row.length };
-  } finally {
-    await sink.abort();
-  }
+  });
 }
 
 /** One llm.c shard. @returns how many tokens it holds. */

@@ -1,4 +1,5 @@
 /** A tokenizer from text files. */
+import { printJson } from "../../formats/json.ts";
 import { createBpeTrainer, type BpeTrainerOptions, type TrainedTokenizer } from "../../tokenizer/train-bpe.ts";
 import { type DocumentOptions, readDocuments, type SourceFile } from "./node-sources.ts";
 
@@ -14,7 +15,7 @@ export async function trainTokenizer(options: TrainTokenizerOptions): Promise<Re
 }
 
 function tokenizerFiles({ tokenizerJson, tokenizerConfig }: TrainedTokenizer): ReadonlyMap<string, Uint8Array> {
-  const bytes = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+  const bytes = (value: unknown): Uint8Array => new TextEncoder().encode(printJson(value));
   return new Map([
     ["tokenizer.json", bytes(tokenizerJson)],
     ["tokenizer_config.json", bytes(tokenizerConfig)],

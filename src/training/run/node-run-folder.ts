@@ -9,7 +9,7 @@
 import { mkdir, open, readdir, readFile, rm, stat, writeFile, type FileHandle } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { FormatError } from "../../errors.ts";
-import { atomicFileSink } from "../../formats/node-files.ts";
+import { writeAtomically } from "../../formats/node-files.ts";
 import { settle } from "../node-save.ts";
 import type { CheckpointName, RunOutput } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
@@ -75,9 +75,7 @@ export async function openRunFolder(path: string, isResumed: boolean): Promise<R
       return json === undefined ? undefined : parseRunState(json, file);
     },
     writeRecipe: async (json) => {
-      const sink = await atomicFileSink(join(path, recipeFile));
-      await sink.write(new TextEncoder().encode(json));
-      await sink.commit();
+      await writeAtomically(join(path, recipeFile), (sink) => sink.write(new TextEncoder().encode(json)));
     },
     openOutput: (from, save) => openOutput(path, from, save),
     checkpointPath: (name) => join(path, name),

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
-import { parseJsonObject } from "../../formats/json.ts";
+import { parseJsonObject, printJson } from "../../formats/json.ts";
 import type { Model } from "../../inference/model.ts";
 import { countParameters, type ModelConfig } from "../../model/config.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
@@ -113,8 +113,8 @@ async function train(
 
   const files = modelFiles(tokenizer, tokenizerFiles, trainer.config);
   const save = (name: CheckpointName, saved: RunState): Promise<void> =>
-    trainer.save(folder.checkpointPath(name), { files: { ...files, "run.json": toJson(saved) } });
-  await folder.writeRecipe(toJson(recipe));
+    trainer.save(folder.checkpointPath(name), { files: { ...files, "run.json": printJson(saved) } });
+  await folder.writeRecipe(printJson(recipe));
   // What `last` says of the growing files must not be more than is left of them.
   if (state && resume === "best") await save("last", state);
   const output = await folder.openOutput(state?.offsets, save);
@@ -244,8 +244,8 @@ function modelFiles(
   const { bosToken, eosTokens } = config;
   return {
     ...Object.fromEntries(tokenizerFiles),
-    "tokenizer_config.json": toJson(tokenizerConfig),
-    "generation_config.json": toJson({
+    "tokenizer_config.json": printJson(tokenizerConfig),
+    "generation_config.json": printJson({
       ...(bosToken !== undefined && { bos_token_id: bosToken }),
       ...(eosTokens.length > 0 && { eos_token_id: eosTokens.length === 1 ? eosTokens[0] : eosTokens }),
       do_sample: true,
@@ -257,8 +257,4 @@ function modelFiles(
 function describeShape({ layers, dim, heads, kvHeads, vocabSize, sharing }: ModelConfig): string {
   const shared = sharing.kind === "none" ? "" : `, ${sharing.kind} ×${sharing.repeats}`;
   return `${layers} layers × ${dim}, ${heads} heads (${kvHeads} kv), vocabulary ${vocabSize}${shared}`;
-}
-
-function toJson(value: unknown): string {
-  return `${JSON.stringify(value, null, 2)}\n`;
 }

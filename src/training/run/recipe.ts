@@ -4,7 +4,7 @@
  * which is itself a recipe.
  */
 import { FormatError, nearestName } from "../../errors.ts";
-import { isObject } from "../../formats/json.ts";
+import { isObject, printJson } from "../../formats/json.ts";
 import {
   checkConfig,
   feedForwardWidth,
@@ -375,7 +375,7 @@ export function printRecipe(name: string): string {
       `recipe preset: expected one of ${names.join(", ")}, got "${name}".${nearest === undefined ? "" : ` Did you mean "${nearest}"?`}`,
     );
   }
-  return `${JSON.stringify(recipePresets[name], null, 2)}\n`;
+  return printJson(recipePresets[name]);
 }
 
 function parseJsonWithComments(source: string): unknown {
