@@ -3,7 +3,8 @@
  * TypeScript, f64 sums) says what the numbers should be.
  */
 import type { MemoryClasses } from "../program/memory-plan.ts";
-import type { Program, RunNumbers, Tensor } from "../program/program.ts";
+import type { Tensor } from "../program/operation.ts";
+import type { Program, RunNumbers } from "../program/program.ts";
 import type { Encoding } from "../tensor/encoding.ts";
 
 export type Device = "wasm" | "reference";

@@ -14,16 +14,8 @@ import { gainBack, rmsnormBack } from "../kernels/rmsnorm/rmsnorm-gradient.refer
 import { rope } from "../kernels/rope/rope.reference.ts";
 import { selfAttention, selfAttentionBack } from "../kernels/self-attention/self-attention.reference.ts";
 import { classOf } from "../program/memory-plan.ts";
-import {
-  maxRows,
-  type Operation,
-  optimizerSettings,
-  type Program,
-  type RunNumbers,
-  SQUARES_CHUNK,
-  type Tensor,
-  tensorsOf,
-} from "../program/program.ts";
+import { type Operation, optimizerSettings, SQUARES_CHUNK, type Tensor } from "../program/operation.ts";
+import { maxRows, type Program, type RunNumbers, tensorsOf } from "../program/program.ts";
 import { packedBytes } from "../tensor/dtype.ts";
 import { packRows } from "../tensor/pack.ts";
 import { unpackRows } from "../tensor/unpack.ts";

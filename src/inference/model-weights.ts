@@ -1,6 +1,6 @@
 /** The weights of a loaded model, for those who train it. */
 import type { LoadedModel } from "../model/load.ts";
-import type { Tensor } from "../program/program.ts";
+import type { Tensor } from "../program/operation.ts";
 
 export type ModelWeights = {
   /** Hugging Face's names. */

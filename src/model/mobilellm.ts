@@ -4,17 +4,9 @@
  * Shapes: T tokens, N outputs, C dim, H heads, G kvHeads, D headSize, F hidden, V vocabulary.
  */
 import { backward } from "../program/backward.ts";
-import {
-  createRecorder,
-  type Limits,
-  type Operation,
-  OPTIMIZER_SETTINGS,
-  type Part,
-  type Program,
-  type Recorder,
-  SQUARES_CHUNK,
-  type Tensor,
-} from "../program/program.ts";
+import { type Operation, OPTIMIZER_SETTINGS, SQUARES_CHUNK, type Tensor } from "../program/operation.ts";
+import type { Limits, Part, Program } from "../program/program.ts";
+import { createRecorder, type Recorder } from "../program/recorder.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import type { ModelConfig } from "./config.ts";
 import { createSchedule } from "./schedule.ts";

@@ -6,18 +6,9 @@ import { createRandom } from "../random.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import { backward } from "./backward.ts";
 import { planMemory } from "./memory-plan.ts";
-import {
-  createRecorder,
-  maxRows,
-  overlaysOf,
-  type Program,
-  readsOf,
-  type Recorder,
-  type Tensor,
-  tensorBytes,
-  tensorsOf,
-  writesOf,
-} from "./program.ts";
+import { overlaysOf, readsOf, type Tensor, writesOf } from "./operation.ts";
+import { maxRows, type Program, tensorBytes, tensorsOf } from "./program.ts";
+import { createRecorder, type Recorder } from "./recorder.ts";
 
 const limits = { tokens: 6, outputs: 6, positions: 6 };
 const [WIDTH, CLASSES] = [8, 5];

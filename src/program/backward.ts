@@ -4,7 +4,7 @@
  * A weight used twice (a shared block, a tied embedding) has one gradient, which both uses add to.
  */
 import { invariant } from "../errors.ts";
-import { type Operation, readsOf, type Tensor, writesOf } from "./program.ts";
+import { type Operation, readsOf, type Tensor, writesOf } from "./operation.ts";
 
 export type BackwardOptions = {
   /** (1, 1): the factor of Σ losses, an input. */

@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
 import { planMemory } from "./memory-plan.ts";
-import { createRecorder, overlaysOf, readsOf, tensorBytes } from "./program.ts";
+import { overlaysOf, readsOf } from "./operation.ts";
+import { tensorBytes } from "./program.ts";
+import { createRecorder } from "./recorder.ts";
 
 const limits = { tokens: 5, outputs: 2, positions: 9 };
 

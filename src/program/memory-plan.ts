@@ -2,7 +2,8 @@
  * Where every tensor of a program lies, worked out before a byte is taken. Weights, constants, caches, inputs and outputs
  * have places of their own; activations share: a place is free again after the last operation that reads its tensor.
  */
-import { overlaysOf, type Program, readsOf, type Tensor, tensorBytes, tensorsOf, writesOf } from "./program.ts";
+import { overlaysOf, readsOf, type Tensor, writesOf } from "./operation.ts";
+import { type Program, tensorBytes, tensorsOf } from "./program.ts";
 
 /** Places start at multiples of this: a cache line, so that two threads never write to the same one. */
 const ALIGNMENT = 64;

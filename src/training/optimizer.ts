@@ -1,6 +1,6 @@
 /** AdamW's settings, and the numbers of one update. */
 import { refuseUnknownKeys } from "../errors.ts";
-import { OPTIMIZER_SETTINGS, optimizerSettings } from "../program/program.ts";
+import { OPTIMIZER_SETTINGS, optimizerSettings } from "../program/operation.ts";
 
 export type OptimizerOptions = {
   /** Of the moving averages of the gradient and its square. Default: [0.9, 0.95]. */

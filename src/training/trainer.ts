@@ -6,7 +6,7 @@ import type { Backend, Machine, MemoryReport } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { type ModelConfig, checkConfig } from "../model/config.ts";
 import { type RecordedTraining, recordTraining } from "../model/mobilellm.ts";
-import type { Tensor } from "../program/program.ts";
+import type { Tensor } from "../program/operation.ts";
 import { createOptimizer, type Optimizer, type OptimizerOptions, settingsAt } from "./optimizer.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
 import { createSchedule, learningRateAt, type Schedule, type ScheduleOptions } from "./schedule.ts";

@@ -1,16 +1,8 @@
 /** A program into commands for the loop in program.simd.ts, and the memory that they need. */
 import { invariant } from "../../errors.ts";
 import { type MemoryPlan, planMemory } from "../../program/memory-plan.ts";
-import {
-  maxRows,
-  type Operation,
-  type Part,
-  type Program,
-  readsOf,
-  type Tensor,
-  tensorBytes,
-  writesOf,
-} from "../../program/program.ts";
+import { type Operation, readsOf, type Tensor, writesOf } from "../../program/operation.ts";
+import { maxRows, type Part, type Program, tensorBytes } from "../../program/program.ts";
 import { COMMAND_WORDS, dtypeCode, HEADER_BYTES, opcode, productForm, TRAINING_SCRATCH_BYTES } from "./layout.ts";
 
 export type CompiledProgram = {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { expectAgreement, rowCounts, wasm } from "../../../test/kernel-agreement.ts";
-import { createRecorder } from "../../program/program.ts";
+import { createRecorder } from "../../program/recorder.ts";
 
 it.each(rowCounts)("tail keeps the last of %i rows", (tokens) =>
   expectAgreement({ tokens, outputs: 1, record: ({ r, input }) => r.tail(r.relu(input(10))) }, 1e-9),

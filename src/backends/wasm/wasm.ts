@@ -3,7 +3,8 @@
  * thread never blocks; where memory is shared it can stop a run between two operations.
  */
 import { BackendError, FormatError } from "../../errors.ts";
-import { maxRows, type Program, type Tensor } from "../../program/program.ts";
+import type { Tensor } from "../../program/operation.ts";
+import { maxRows, type Program } from "../../program/program.ts";
 import type { Backend, Machine, MemoryReport } from "../backend.ts";
 import { compileProgram, type CompiledProgram } from "./compile.ts";
 import { plainKernels, relaxedKernels } from "./generated/kernels.ts";

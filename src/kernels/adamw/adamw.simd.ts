@@ -1,7 +1,7 @@
 // Twins of adamw.reference.ts.
 import { sum4 } from "../math.simd";
 
-/** Numbers whose squares are summed as one; SQUARES_CHUNK in program.ts. */
+/** Numbers whose squares are summed as one; SQUARES_CHUNK in operation.ts. */
 const CHUNK: i32 = 16384;
 
 export function countChunks(count: i32): i32 {
@@ -38,7 +38,7 @@ export function clip(out: usize, squares: usize, settings: usize, count: i32): v
   store<f32>(out, min<f32>(1, load<f32>(settings) / (norm + <f32>1e-6)), 4);
 }
 
-/** Elements `from`…`to`. Offsets of settings: optimizerSettings in program.ts. */
+/** Elements `from`…`to`. Offsets of settings: optimizerSettings in operation.ts. */
 export function adamw(
   weight: usize,
   gradient: usize,

@@ -3,7 +3,7 @@ import { expectGradients } from "../../../test/central-differences.ts";
 import { expectTrainingAgreement, runTraining, trainingRowCounts } from "../../../test/training-agreement.ts";
 import { plainWasm, reference, wasm } from "../../../test/kernel-agreement.ts";
 import { crossEntropyRows } from "./cross-entropy.reference.ts";
-import type { Tensor } from "../../program/program.ts";
+import type { Tensor } from "../../program/operation.ts";
 
 it("the logits' gradient is the slope of the summed losses, zero where the target is masked", () => {
   const [T, V, targets] = [4, 5, [2, -1, 0, 4]];

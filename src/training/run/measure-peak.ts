@@ -1,6 +1,6 @@
 /** What this machine can do at most: the fastest of a few matrix products, by which a run's speed is judged. */
 import type { Backend } from "../../backends/backend.ts";
-import { createRecorder } from "../../program/program.ts";
+import { createRecorder } from "../../program/recorder.ts";
 import { createRandom } from "../../random.ts";
 
 /** Large enough that the product, not its start, takes the time; small enough that the operands stay in cache. */
