@@ -1,5 +1,7 @@
 /** A runner without a model: its logits are a hash of every token in its cache, so a stale or missing one shows. */
 import { createRandom } from "../src/random.ts";
+import { logProbability } from "../src/kernels/log-probability/log-probability.reference.ts";
+import { PLACE_WORDS, placesOf } from "../src/tensor/places.ts";
 import type { Runner } from "../src/inference/runner.ts";
 
 export type FakeRunner = Runner & {
@@ -14,15 +16,60 @@ export function createFakeRunner(
 ): FakeRunner {
   const { vocabSize = 32, contextLength = 64, maxTokens = 8, maxOutputs = 3 } = options;
   const cache = new Uint32Array(contextLength).fill(0xdeadbeef);
+  const places = new Int32Array(contextLength * PLACE_WORDS);
   const calls: number[][] = [];
   let isBusy = false;
 
-  function row(length: number): Float32Array {
+  /** The tokens of the text that ends in a cache row. */
+  function textUpTo(end: number): number[] {
+    if (end < 0) return [];
+    const start = places[end * PLACE_WORDS + placesOf.start]!;
+    const text = [
+      ...textUpTo(places[end * PLACE_WORDS + placesOf.parent]!),
+      ...Array.from(cache.subarray(start, end + 1)),
+    ];
+    if (text.length - 1 !== places[end * PLACE_WORDS + placesOf.position]) throw new Error("fake runner: bad place");
+    return text;
+  }
+
+  function row(end: number): Float32Array {
     let hash = 17;
-    for (let i = 0; i < length; i++) hash = Math.imul(hash ^ (cache[i]! + i), 0x01000193) >>> 0;
+    for (const [i, token] of textUpTo(end).entries()) hash = Math.imul(hash ^ (token + i), 0x01000193) >>> 0;
     const random = createRandom(hash);
     return Float32Array.from({ length: vocabSize }, () => 2 * random.normal());
   }
+
+  async function pass(
+    isValid: boolean,
+    tokens: number[],
+    position: number,
+    signal: AbortSignal | undefined,
+    compute: () => Float32Array,
+  ): Promise<Float32Array> {
+    const fits = tokens.length >= 1 && tokens.length <= maxTokens && position + tokens.length <= contextLength;
+    if (isBusy || !isValid || !fits) {
+      throw new Error(`fake runner: bad call, busy ${isBusy}, ${tokens.length} at ${position}`);
+    }
+    isBusy = true;
+    try {
+      calls.push(tokens);
+      // An aborted pass leaves rubbish behind `position`.
+      cache.fill(0xdeadbeef, position);
+      await new Promise((resolve) => setImmediate(resolve));
+      runner.onForward?.();
+      signal?.throwIfAborted();
+      cache.set(tokens, position);
+      return compute();
+    } finally {
+      isBusy = false;
+    }
+  }
+
+  const concat = (rows: Float32Array[]): Float32Array => {
+    const all = new Float32Array(rows.length * vocabSize);
+    for (const [n, logits] of rows.entries()) all.set(logits, n * vocabSize);
+    return all;
+  };
 
   const runner: FakeRunner = {
     vocabSize,
@@ -32,30 +79,22 @@ export function createFakeRunner(
     calls,
     onForward: undefined,
     async forward(tokens, position, outputs, signal) {
-      const isValid =
-        tokens.length >= 1 &&
-        tokens.length <= maxTokens &&
-        outputs <= Math.min(maxOutputs, tokens.length) &&
-        position + tokens.length <= contextLength;
-      if (isBusy || !isValid) throw new Error(`fake runner: bad call, busy ${isBusy}, ${tokens.length} at ${position}`);
-      isBusy = true;
-      try {
-        calls.push(Array.from(tokens));
-        // An aborted pass leaves rubbish behind `position`.
-        cache.fill(0xdeadbeef, position);
-        await new Promise((resolve) => setImmediate(resolve));
-        runner.onForward?.();
-        signal?.throwIfAborted();
-        const logits = new Float32Array(outputs * vocabSize);
-        for (let i = 0; i < tokens.length; i++) {
-          cache[position + i] = tokens[i]!;
-          const output = i - (tokens.length - outputs);
-          if (output >= 0) logits.set(row(position + i + 1), output * vocabSize);
-        }
-        return logits;
-      } finally {
-        isBusy = false;
-      }
+      const isValid = outputs <= Math.min(maxOutputs, tokens.length);
+      return pass(isValid, Array.from(tokens), position, signal, () => {
+        for (let t = position; t < position + tokens.length; t++) places.set([0, -1, t], t * PLACE_WORDS);
+        const ends = Array.from({ length: outputs }, (_, n) => position + tokens.length - outputs + n);
+        return concat(ends.map(row));
+      });
+    },
+    async score({ tokens, position, places: given, rows, targets }, signal) {
+      const isValid = targets.length <= maxOutputs && rows.every((at) => at >= 0 && at < tokens.length);
+      return pass(isValid, Array.from(tokens), position, signal, () => {
+        places.set(given, position * PLACE_WORDS);
+        const logits = concat(rows.map((at) => row(position + at)));
+        const answers = new Float32Array(2 * targets.length);
+        logProbability(answers, logits, targets, targets.length, vocabSize);
+        return answers;
+      });
     },
     async readCache(length) {
       await Promise.resolve();

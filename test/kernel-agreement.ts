@@ -31,6 +31,10 @@ export type KernelCase = {
     /** Random rows, or the given ones. */
     readonly weight: (rows: number, cols: number, dtype?: Dtype, values?: Float32Array) => Tensor;
     readonly ids: (vocabulary: number) => Tensor;
+    /** T rows with these values. */
+    readonly filled: (cols: number, values: Float32Array) => Tensor;
+    /** A tensor of whole numbers with these values. */
+    readonly table: (tensor: Tensor, values: readonly number[]) => Tensor;
   }) => Tensor;
 };
 
@@ -91,6 +95,15 @@ export async function runCase(
       fills.push(async (machine) => {
         await machine.upload(tensor, 0, rows, "F32", new Uint8Array(bytes(values)));
       });
+      return tensor;
+    },
+    filled(cols, values) {
+      const tensor = r.input(`x${fills.length}`, cols);
+      fills.push((machine) => machine.write(tensor, 0, bytes(values)));
+      return tensor;
+    },
+    table(tensor, values) {
+      fills.push((machine) => machine.write(tensor, 0, bytes(Int32Array.from(values))));
       return tensor;
     },
     ids(vocabulary) {

@@ -50,8 +50,8 @@ export interface Machine {
 }
 
 export type RunOptions = {
-  /** Written from their first byte on. */
-  readonly inputs?: readonly { readonly tensor: Tensor; readonly bytes: Uint8Array }[];
+  /** Written from byte `offset` on, 0 by default. */
+  readonly inputs?: readonly { readonly tensor: Tensor; readonly bytes: Uint8Array; readonly offset?: number }[];
   /** Which stretch of the program; default: all of it. */
   readonly part?: string;
   /** The first `length` bytes to give back. Default: none. */

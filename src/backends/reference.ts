@@ -6,6 +6,7 @@ import { crossEntropyRows } from "../kernels/cross-entropy/cross-entropy.referen
 import { add, relu, swiglu } from "../kernels/elementwise/elementwise.reference.ts";
 import { reluBack, swigluBack } from "../kernels/elementwise/elementwise-gradient.reference.ts";
 import { embedBack } from "../kernels/embed/embed-gradient.reference.ts";
+import { logProbability } from "../kernels/log-probability/log-probability.reference.ts";
 import { linear } from "../kernels/linear/linear.reference.ts";
 import { quantize } from "../kernels/quantize/quantize.reference.ts";
 import { rmsnorm } from "../kernels/rmsnorm/rmsnorm.reference.ts";
@@ -74,15 +75,17 @@ function createMachine(program: Program): Machine {
       case "linear":
         return linear(y, f32(operation.x), f32(operation.weight), T, operation.weight.cols, operation.out.cols);
       case "rope": {
-        const { x, angles, isInverse } = operation;
-        return rope(y, f32(x), f32(angles), T, x.cols, angles.cols, position, length, isInverse);
+        const { x, angles, isInverse, places } = operation;
+        const at = places && ids(places);
+        return rope(y, f32(x), f32(angles), T, x.cols, angles.cols, position, length, isInverse, at);
       }
       case "store":
         y.set(f32(operation.x).subarray(0, tokens * operation.out.cols), position * operation.out.cols);
         return;
       case "attention": {
-        const { q, keys, values, headSize: D } = operation;
-        return attention(y, f32(q), f32(keys), f32(values), T, q.cols / D, keys.cols / D, D, position);
+        const { q, keys, values, headSize: D, places } = operation;
+        const at = places && ids(places);
+        return attention(y, f32(q), f32(keys), f32(values), T, q.cols / D, keys.cols / D, D, position, at);
       }
       case "swiglu":
         return swiglu(y, f32(operation.gate), f32(operation.up), T * operation.out.cols);
@@ -90,11 +93,14 @@ function createMachine(program: Program): Machine {
         return relu(y, f32(operation.x), T * operation.out.cols);
       case "add":
         return add(y, f32(operation.x), f32(operation.y), T * operation.out.cols);
-      case "tail": {
+      case "pick": {
         const C = operation.out.cols;
-        y.set(f32(operation.x).subarray((tokens - outputs) * C, tokens * C));
+        const rows = ids(operation.rows);
+        for (let n = 0; n < T; n++) y.set(f32(operation.x).subarray(rows[n]! * C, (rows[n]! + 1) * C), n * C);
         return;
       }
+      case "logProbability":
+        return logProbability(y, f32(operation.logits), ids(operation.targets), T, operation.logits.cols);
       case "matmul": {
         const { x, weight, plus } = operation;
         return linear(y, f32(x), f32(weight), T, weight.cols, operation.out.cols, plus && f32(plus));
@@ -196,7 +202,7 @@ function createMachine(program: Program): Machine {
     write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
     read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),
     async run(numbers, { inputs = [], output, part, signal } = {}) {
-      for (const { tensor, bytes } of inputs) rawBytes(tensor).set(bytes);
+      for (const { tensor, bytes, offset = 0 } of inputs) rawBytes(tensor).set(bytes, offset);
       let rested = performance.now();
       const { start, end } = program.parts?.get(part ?? "") ?? { start: 0, end: program.operations.length };
       for (const operation of program.operations.slice(start, end)) {

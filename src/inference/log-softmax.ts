@@ -31,29 +31,6 @@ export function logSumExp(logits: ArrayLike<number>, start: number = 0, count: n
   return max + Math.log(sum);
 }
 
-/** Numbers of one AVX-512 vector. */
-const LANES = 16;
-
-/**
- * The same as torch.log_softmax computes it from f32 on a CPU with 512-bit vectors: f32 sums, each over every sixteenth
- * term, in which small terms are lost beside a large one. Log-probabilities come out up to 2e-5 larger, always to that
- * side: a thousand tokens would be 0.01 away from what lm-evaluation-harness logs.
- */
-export function logSumExpAsTorch(logits: Float32Array, start: number, count: number): number {
-  const max = largest(logits, start, count);
-  const sums = new Float32Array(LANES);
-  for (let i = 0; i < count; i++) {
-    const lane = i & (LANES - 1);
-    sums[lane] = sums[lane]! + Math.fround(negativeExp(max - logits[start + i]!));
-  }
-  for (let half = LANES / 2; half >= 1; half /= 2) {
-    for (let lane = 0; lane < half; lane++) sums[lane] = sums[lane]! + sums[lane + half]!;
-  }
-  const [sum] = sums;
-  if (Number.isNaN(sum)) refuseRow(logits, start, count);
-  return max + Math.fround(Math.log(sum!));
-}
-
 function largest(logits: ArrayLike<number>, start: number, count: number): number {
   let max = -Infinity;
   for (let i = start; i < start + count; i++) {

@@ -1,3 +1,5 @@
+import type { Branches } from "./branches.ts";
+
 /**
  * What inference needs of a model on a device. One runner has one key/value cache; positions are filled from 0 on and
  * may be written again (a shorter `position` forgets what lay behind it).
@@ -16,6 +18,11 @@ export type Runner = {
    * reason; positions before `position` stay intact.
    */
   forward(tokens: ArrayLike<number>, position: number, outputs: number, signal?: AbortSignal): Promise<Float32Array>;
+  /**
+   * Runs rows of several texts at once. Resolves to (targets, 2): log P(target) in f32 as torch computes it, and 1 if the
+   * target is the likeliest token, else 0. What cache rows from `position` on held is forgotten.
+   */
+  score(branches: Branches, signal?: AbortSignal): Promise<Float32Array>;
   /** Called before tokens run: true if the weights have changed, so that no cached position is worth anything. */
   refresh?(): Promise<boolean>;
   /** Copies the keys and values of the first `length` positions out. */

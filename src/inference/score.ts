@@ -2,7 +2,8 @@
  * Log-likelihoods of given text, as EleutherAI's lm-evaluation-harness (0.4) defines them, so that results compare.
  */
 import { refuseUnknownKeys } from "../errors.ts";
-import { argmax, logSumExp, logSumExpAsTorch } from "./log-softmax.ts";
+import { planBranches } from "./branches.ts";
+import { logSumExp } from "./log-softmax.ts";
 import type { Session } from "./session.ts";
 import { checkTokens, describe, toTokens, type TextCodec } from "./tokens.ts";
 
@@ -53,8 +54,8 @@ export async function score(
 }
 
 /**
- * Scores in the order of the tokens, so that texts which start alike follow each other: the cache then keeps what they
- * share, and a context runs once for all its continuations. Each score comes with the index of its pair.
+ * Scores in the order of the tokens, so that texts which start alike follow each other: they run together, as branches of
+ * what they share. Each score comes with the index of its pair as soon as it is known.
  */
 export async function* scorePairs(
   session: Session,
@@ -62,54 +63,33 @@ export async function* scorePairs(
   signal?: AbortSignal,
 ): AsyncGenerator<{ readonly index: number; readonly score: Score }> {
   const order = pairs.map((_, i) => i).sort((a, b) => compareTokens(pairs[a]!, pairs[b]!));
-  let context: readonly number[] | undefined;
-  let afterContext = new Float32Array(0); // (V)
-  for (const index of order) {
-    const pair = pairs[index]!;
-    const isSameContext = context !== undefined && isEqual(context, pair.context);
-    const counter = createCounter(pair.continuation, session.vocabSize);
-    if (isSameContext) counter.count(afterContext);
-    const from = pair.context.length - (isSameContext ? 0 : 1);
-    const tokens = [...pair.context, ...pair.continuation.slice(0, -1)];
-    if (from < tokens.length) {
-      // A turn for each: a long evaluation lets others in between.
-      const turn = await session.acquire(signal);
-      try {
-        await turn.run(tokens, {
-          from,
-          signal,
-          onRows: (rows, position) => {
-            if (position < pair.context.length) afterContext = rows.slice(0, session.vocabSize);
-            counter.count(rows);
-          },
-        });
-      } finally {
-        turn.release();
+  const plan = planBranches(order.length, (index) => {
+    const { context, continuation } = pairs[order[index]!]!;
+    return { tokens: [...context, ...continuation.slice(0, -1)], from: context.length - 1, targets: continuation };
+  });
+  let sum = { logprob: 0, isGreedy: true, tokenCount: 0 };
+  while (true) {
+    // A turn for each: a long evaluation lets others in between.
+    const turn = await session.acquire(signal);
+    const asked = await turn.ask(plan, signal).finally(() => turn.release());
+    if (!asked) return;
+    for (const [i, text] of asked.branches.texts.entries()) {
+      const [logprob, isLikeliest] = asked.answers.subarray(2 * i, 2 * i + 2);
+      if (Number.isNaN(logprob)) {
+        throw new RangeError("score: the logits hold NaN or infinity. The weights are damaged or a sum overflowed.");
       }
+      sum = {
+        logprob: sum.logprob + logprob!,
+        isGreedy: sum.isGreedy && isLikeliest === 1,
+        tokenCount: sum.tokenCount + 1,
+      };
+      const index = order[text]!;
+      if (sum.tokenCount < pairs[index]!.continuation.length) continue;
+      yield { index, score: sum };
+      signal?.throwIfAborted();
+      sum = { logprob: 0, isGreedy: true, tokenCount: 0 };
     }
-    context = pair.context;
-    yield { index, score: counter.score() };
   }
-}
-
-/** Adds up a continuation's log-probabilities as its rows of logits come in. */
-function createCounter(
-  continuation: readonly number[],
-  vocabSize: number,
-): { count(rows: Float32Array): void; score(): Score } {
-  let at = 0;
-  let logprob = 0;
-  let isGreedy = true;
-  return {
-    count(rows) {
-      for (let start = 0; start < rows.length; start += vocabSize) {
-        const token = continuation[at++]!;
-        logprob += rows[start + token]! - logSumExpAsTorch(rows, start, vocabSize);
-        isGreedy &&= argmax(rows, start, vocabSize) === token;
-      }
-    },
-    score: () => ({ logprob, isGreedy, tokenCount: continuation.length }),
-  };
 }
 
 function compareTokens(a: EncodedPair, b: EncodedPair): number {
@@ -120,10 +100,6 @@ function compareLists(a: readonly number[], b: readonly number[]): number {
   const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i]! - b[i]!;
   return a.length - b.length;
-}
-
-function isEqual(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && compareLists(a, b) === 0;
 }
 
 /** Python's str.isspace for the characters of the basic plane, which is what the harness's rstrip goes by. */

@@ -3,6 +3,8 @@
  * the text before it is not run again, and it lets one operation at the runner at a time.
  */
 import { FormatError, refuseUnknownKeys } from "../errors.ts";
+import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
+import type { Branches, BranchPlan } from "./branches.ts";
 import type { Runner } from "./runner.ts";
 import { checkTokens } from "./tokens.ts";
 
@@ -40,6 +42,11 @@ export type Turn = {
   feed(tokens: readonly number[], options?: FeedOptions): Promise<Fed>;
   /** Feeds `tokens` and hands the logits of many positions over; resolves to the tokens taken from the cache. */
   run(tokens: readonly number[], options: RunOptions): Promise<number>;
+  /**
+   * Runs the next rows of `plan` and resolves to them and their answers (runner.ts, `score`); undefined when it has no
+   * more. Others may have their turn in between.
+   */
+  ask(plan: BranchPlan, signal?: AbortSignal): Promise<{ branches: Branches; answers: Float32Array } | undefined>;
   /** The holder is waiting for its caller: after `patienceMs` without `resume` the next in line may go first. */
   pause(): void;
   /** Takes the turn back, waiting in line if it was given away. */
@@ -76,6 +83,8 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
   const { vocabSize, contextLength } = runner;
   const lock = createLock();
   let held: number[] = [];
+  /** The plan whose branches lie in the cache behind the tokens held. */
+  let planted: BranchPlan | undefined;
 
   async function run(tokens: readonly number[], options: RunOptions): Promise<number> {
     const { from = tokens.length - 1, onRows, onPrefill, signal } = options;
@@ -84,6 +93,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     }
     signal?.throwIfAborted();
     if (await runner.refresh?.()) held.length = 0;
+    planted = undefined;
     const cachedTokens = Math.min(commonPrefix(held, tokens), from);
     const total = tokens.length - cachedTokens;
     let position = cachedTokens;
@@ -101,6 +111,31 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       onPrefill?.({ done: position - cachedTokens, total });
     }
     return cachedTokens;
+  }
+
+  async function ask(
+    plan: BranchPlan,
+    signal?: AbortSignal,
+  ): Promise<{ branches: Branches; answers: Float32Array } | undefined> {
+    signal?.throwIfAborted();
+    if (await runner.refresh?.()) {
+      held.length = 0;
+      planted = undefined;
+    }
+    if (planted !== plan) plan.restart(held, runner);
+    planted = undefined;
+    const branches = plan.next();
+    if (!branches) return undefined;
+    const { tokens, position, places } = branches;
+    if (held.length > position) held.length = position;
+    const answers = await runner.score(branches, signal);
+    for (const [i, token] of tokens.entries()) {
+      // The text from row 0 on; branches are no use to a text that is fed.
+      if (held.length === position + i && places[i * PLACE_WORDS + placesOf.start] === 0) held.push(token);
+    }
+    planted = plan;
+    signal?.throwIfAborted();
+    return { branches, answers };
   }
 
   async function feed(tokens: readonly number[], options: FeedOptions = {}): Promise<Fed> {
@@ -125,6 +160,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     return {
       feed,
       run,
+      ask,
       pause: () => {
         timer = setTimeout(giveBack, patienceMs);
       },
@@ -174,6 +210,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       const tokens = checkTokens("saved session", saved.tokens, vocabSize);
       await withTurn(undefined, async () => {
         held = [];
+        planted = undefined;
         if (tokens.length > 0) await runner.writeCache(saved.cache, tokens.length);
         held = tokens;
       });

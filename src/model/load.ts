@@ -35,8 +35,8 @@ export type LoadedModel = {
 
 /** Tokens of one replay: wide enough for the kernels' tiles, short enough for a cancel where memory is not shared. */
 const MAX_TOKENS = 64;
-/** Rows of logits of one replay; 16 × 49,152 × 4 bytes are 3 MB. */
-const MAX_OUTPUTS = 16;
+/** Rows of logits of one replay: most of those that are scored. 48 × 49,152 × 4 bytes are 9 MB. */
+const MAX_OUTPUTS = 48;
 /** Of one upload. */
 const PIECE_BYTES = 1 << 20;
 const DEFAULT_CONTEXT = 2048;

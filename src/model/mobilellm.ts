@@ -11,12 +11,22 @@ import type { Dtype } from "../tensor/dtype.ts";
 import type { ModelConfig } from "./config.ts";
 import { createSchedule } from "./schedule.ts";
 
-/** A model recorded for inference, with the tensors that the outside reads and writes. */
+/**
+ * A model recorded for inference, with the tensors that the outside reads and writes. Part `logits` ends with them; part
+ * `scores` goes on to the log-probabilities of given tokens.
+ */
 export type RecordedModel = {
   readonly program: Program;
   readonly tokens: Tensor;
+  /** Where T cache rows from P on stand in their texts: tensor/places.ts. */
+  readonly places: Tensor;
+  /** N of the T rows: those that reach the head. */
+  readonly rows: Tensor;
   /** (N, V). */
   readonly logits: Tensor;
+  /** N tokens, and (N, 2): log P of each after its row, and whether it is the likeliest. */
+  readonly targets: Tensor;
+  readonly scores: Tensor;
   /** By Hugging Face name. */
   readonly weights: ReadonlyMap<string, Tensor>;
   /** Keys and values of each cache slot. */
@@ -53,6 +63,8 @@ export function recordModel(config: ModelConfig, limits: Limits, dtypeOf: (name:
   const r = createRecorder(limits);
   const weights = createWeights(r, config, dtypeOf);
   const tokens = r.tokens("tokens");
+  const places = r.places();
+  const [rows, targets] = [r.indices("rows"), r.indices("targets")];
   const angles = r.constant("angles", rotaryAngles(config, limits.positions), config.headSize);
   const caches: Tensor[] = [];
   const remember = (name: string, x: Tensor): Tensor => {
@@ -60,10 +72,18 @@ export function recordModel(config: ModelConfig, limits: Limits, dtypeOf: (name:
     caches.push(cache);
     return r.store(x, cache);
   };
-  const x = recordBlocks(r, config, weights, { tokens, angles, remember });
-  const last = r.rmsnorm(r.tail(x), weights.gain("model.norm.weight"), config.normEps); // (N, C)
-  const { program, output } = r.finish(r.linear(last, headOf(config, weights)));
-  return { program, tokens, logits: output, weights: weights.known, caches };
+  const x = recordBlocks(r, config, weights, { tokens, angles, places, remember });
+  const picked = r.rmsnorm(r.pick(x, rows), weights.gain("model.norm.weight"), config.normEps); // (N, C)
+  const product = r.linear(picked, headOf(config, weights)); // (N, V)
+  const untilLogits = r.count();
+  const scores = r.logProbability(product, targets);
+  const { program, output: logits } = r.finish(product);
+  const parts = new Map<string, Part>([
+    ["logits", { start: 0, end: untilLogits }],
+    ["scores", { start: 0, end: r.count() }],
+  ]);
+  const tensors = { tokens, places, rows, logits, targets, scores, caches };
+  return { program: { ...program, parts }, weights: weights.known, ...tensors };
 }
 
 /**
@@ -168,6 +188,7 @@ function headOf({ isTied, vocabSize, dim }: ModelConfig, weights: Weights): Tens
 type Surroundings = {
   readonly tokens: Tensor;
   readonly angles: Tensor;
+  readonly places?: Tensor;
   /** Keys or values as attention shall find them: in a cache, or as they are. */
   readonly remember: (name: string, x: Tensor) => Tensor;
   readonly onBlock?: () => void;
@@ -176,7 +197,7 @@ type Surroundings = {
 /** Embedding and blocks; gives the residual stream (T, C) after the last. */
 function recordBlocks(r: Recorder, config: ModelConfig, weights: Weights, surroundings: Surroundings): Tensor {
   const { dim, heads, kvHeads, headSize, hidden, vocabSize, normEps } = config;
-  const { tokens, angles, remember, onBlock } = surroundings;
+  const { tokens, angles, places, remember, onBlock } = surroundings;
   const { matrix, gain } = weights;
   const slots = new Map<number, { keys: Tensor; values: Tensor }>();
 
@@ -186,9 +207,9 @@ function recordBlocks(r: Recorder, config: ModelConfig, weights: Weights, surrou
     const name = (part: string): string => `model.layers.${block}.${part}.weight`;
 
     const normed = r.rmsnorm(x, gain(name("input_layernorm")), normEps);
-    const q = r.rope(r.linear(normed, matrix(name("self_attn.q_proj"), heads * headSize, dim)), angles);
+    const q = r.rope(r.linear(normed, matrix(name("self_attn.q_proj"), heads * headSize, dim)), angles, places);
     if (writesCache) {
-      const k = r.rope(r.linear(normed, matrix(name("self_attn.k_proj"), kvHeads * headSize, dim)), angles);
+      const k = r.rope(r.linear(normed, matrix(name("self_attn.k_proj"), kvHeads * headSize, dim)), angles, places);
       const v = r.linear(normed, matrix(name("self_attn.v_proj"), kvHeads * headSize, dim));
       slots.set(cacheSlot, {
         keys: remember(`keys.${cacheSlot}`, k),
@@ -196,7 +217,7 @@ function recordBlocks(r: Recorder, config: ModelConfig, weights: Weights, surrou
       });
     }
     const { keys, values } = slots.get(cacheSlot)!;
-    const attended = r.attention(q, keys, values, headSize); // (T, H·D)
+    const attended = r.attention(q, keys, values, headSize, places); // (T, H·D)
     x = r.add(x, r.linear(attended, matrix(name("self_attn.o_proj"), dim, heads * headSize)));
 
     x = r.add(x, feedForward(r.rmsnorm(x, gain(name("post_attention_layernorm")), normEps), name));

@@ -102,7 +102,10 @@ export function backward(forward: readonly Operation[], options: BackwardOptions
       }
       case "rope": {
         const out = like(operation.x);
-        return [{ op: "rope", out, x: dy, angles: operation.angles, isInverse: true }, ...sum(operation.x, out)];
+        return [
+          { op: "rope", out, x: dy, angles: operation.angles, isInverse: true, places: undefined },
+          ...sum(operation.x, out),
+        ];
       }
       case "selfAttention": {
         const { out: y, lse, q, keys, values, headSize } = operation;

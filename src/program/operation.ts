@@ -34,6 +34,7 @@ export type Tensor = {
   readonly values?: Float32Array;
 };
 
+/** `places` (positions, 3): see tensor/places.ts. Without it, row t of a replay stands at P + t, after all rows before it. */
 export type Operation =
   | { readonly op: "embed"; readonly out: Tensor; readonly tokens: Tensor; readonly table: Tensor }
   | { readonly op: "rmsnorm"; readonly out: Tensor; readonly x: Tensor; readonly gain: Tensor; readonly eps: number }
@@ -46,13 +47,15 @@ export type Operation =
       readonly angles: Tensor;
       /** Turns back: the gradient of a rotation. */
       readonly isInverse: boolean;
+      readonly places: Tensor | undefined;
     }
   | { readonly op: "store"; readonly out: Tensor; readonly x: Tensor }
-  | ({ readonly op: "attention"; readonly out: Tensor } & Attention)
+  | ({ readonly op: "attention"; readonly out: Tensor; readonly places: Tensor | undefined } & Attention)
   | { readonly op: "swiglu"; readonly out: Tensor; readonly gate: Tensor; readonly up: Tensor }
   | { readonly op: "relu"; readonly out: Tensor; readonly x: Tensor }
   | { readonly op: "add"; readonly out: Tensor; readonly x: Tensor; readonly y: Tensor }
-  | { readonly op: "tail"; readonly out: Tensor; readonly x: Tensor }
+  | { readonly op: "pick"; readonly out: Tensor; readonly x: Tensor; readonly rows: Tensor }
+  | { readonly op: "logProbability"; readonly out: Tensor; readonly logits: Tensor; readonly targets: Tensor }
   | TrainingOperation;
 
 /**
@@ -164,9 +167,9 @@ export function readsOf(operation: Operation): Tensor[] {
     case "linear":
       return [operation.x, operation.weight];
     case "rope":
-      return [operation.x, operation.angles];
+      return [operation.x, operation.angles, ...present(operation.places)];
     case "attention":
-      return [operation.q, operation.keys, operation.values];
+      return [operation.q, operation.keys, operation.values, ...present(operation.places)];
     case "swiglu":
       return [operation.gate, operation.up];
     case "add":
@@ -174,8 +177,11 @@ export function readsOf(operation: Operation): Tensor[] {
     case "quantize":
     case "store":
     case "relu":
-    case "tail":
       return [operation.x];
+    case "pick":
+      return [operation.x, operation.rows];
+    case "logProbability":
+      return [operation.logits, operation.targets];
     case "matmul":
       return [operation.x, operation.weight, ...present(operation.plus)];
     case "matmulInput":

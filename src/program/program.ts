@@ -5,8 +5,8 @@
  * gradients, moments and trained weights are added to or overwritten in place.
  *
  * Four run-time numbers vary between replays: `tokens` T (rows of most activations), `position` P (cache rows before
- * them), `outputs` N (how many of the last rows reach the head) and `length` (rows of one sequence when several are
- * trained on at once). All else is fixed when recorded.
+ * them), `outputs` N (rows that reach the head) and `length` (rows of one sequence when several are trained on at once).
+ * All else is fixed when recorded.
  */
 import { GROUP, packedBytes } from "../tensor/dtype.ts";
 import { type Operation, readsOf, type Tensor, writesOf } from "./operation.ts";
@@ -15,7 +15,7 @@ import { type Operation, readsOf, type Tensor, writesOf } from "./operation.ts";
 export type Limits = {
   /** T of one replay. */
   readonly tokens: number;
-  /** N of one replay; at most `tokens`. */
+  /** N of one replay. */
   readonly outputs: number;
   /** P + T: rows of a cache. */
   readonly positions: number;

@@ -1,6 +1,7 @@
 /** Writes a program: the model function runs against a recorder once. */
 import { invariant, ShapeError } from "../errors.ts";
 import type { Dtype } from "../tensor/dtype.ts";
+import { PLACE_WORDS } from "../tensor/places.ts";
 import { type Extent, type Operation, readsOf, type Tensor } from "./operation.ts";
 import type { Limits, Program } from "./program.ts";
 
@@ -14,6 +15,10 @@ export type Recorder = {
   cache(name: string, cols: number): Tensor;
   /** T token ids that the caller writes. */
   tokens(name: string): Tensor;
+  /** N numbers that the caller writes: rows to pick, or tokens to find. */
+  indices(name: string): Tensor;
+  /** Where each cache row stands in its text (tensor/places.ts); the caller writes those of T rows before a replay. */
+  places(): Tensor;
   /** An f32 matrix that the caller writes: T rows, or a fixed number. */
   input(name: string, cols: number, rows?: Extent): Tensor;
 
@@ -24,17 +29,19 @@ export type Recorder = {
   /** x (T, K) · weightᵀ, weight (O, K) → (T, O). Quantized weights meet quantized activations. */
   linear(x: Tensor, weight: Tensor): Tensor;
   /** Rotates pairs (i, i + D/2) of each head by the angles of its position; `angles` (positions, D) = cos ‖ sin. */
-  rope(x: Tensor, angles: Tensor): Tensor;
+  rope(x: Tensor, angles: Tensor, places?: Tensor): Tensor;
   /** Writes rows into a cache at P, P + 1, …; gives the cache. */
   store(x: Tensor, cache: Tensor): Tensor;
   /** Causal grouped-query attention of q (T, H·D) over keys and values (positions, G·D) → (T, H·D). */
-  attention(q: Tensor, keys: Tensor, values: Tensor, headSize: number): Tensor;
+  attention(q: Tensor, keys: Tensor, values: Tensor, headSize: number, places?: Tensor): Tensor;
   /** silu(gate) · up. */
   swiglu(gate: Tensor, up: Tensor): Tensor;
   relu(x: Tensor): Tensor;
   add(x: Tensor, y: Tensor): Tensor;
-  /** The last N of T rows. */
-  tail(x: Tensor): Tensor;
+  /** N of T rows, by index. */
+  pick(x: Tensor, rows: Tensor): Tensor;
+  /** Of each row of logits (N, V): [log P(target), 1 if no token is likelier, else 0] → (N, 2), an output. */
+  logProbability(logits: Tensor, targets: Tensor): Tensor;
 
   /** Losses (T, 1) of predicting `targets` from x·weightᵀ. */
   crossEntropy(x: Tensor, weight: Tensor, targets: Tensor): Tensor;
@@ -85,6 +92,8 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
     }),
     cache: (name, cols) => ({ name, kind: "cache", dtype: "f32", rows: limits.positions, cols }),
     tokens: (name) => ({ name, kind: "input", dtype: "i32", rows: "tokens", cols: 1 }),
+    indices: (name) => ({ name, kind: "input", dtype: "i32", rows: "outputs", cols: 1 }),
+    places: () => ({ name: "places", kind: "input", dtype: "i32", rows: limits.positions, cols: PLACE_WORDS }),
     input: (name, cols, rows = "tokens") => ({ name, kind: "input", dtype: "f32", rows, cols }),
 
     embed: (tokens, table) => push({ op: "embed", out: activation("embed", tokens.rows, table.cols), tokens, table }),
@@ -102,15 +111,15 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
       const operand = isQuantized ? quantize(x) : x;
       return push({ op: "linear", out: activation("linear", x.rows, fixedRows(weight)), x: operand, weight });
     },
-    rope(x, angles) {
+    rope(x, angles, places) {
       mustMatch("rope", "heads must divide x", x, angles, x.cols % angles.cols === 0);
-      return push({ op: "rope", out: activation("rope", x.rows, x.cols), x, angles, isInverse: false });
+      return push({ op: "rope", out: activation("rope", x.rows, x.cols), x, angles, isInverse: false, places });
     },
     store(x, cache) {
       mustMatch("store", "the cache must be as wide as x", x, cache, x.cols === cache.cols);
       return push({ op: "store", out: cache, x });
     },
-    attention(q, keys, values, headSize) {
+    attention(q, keys, values, headSize, places) {
       const fits = q.cols % keys.cols === 0 && keys.cols === values.cols && keys.cols % headSize === 0;
       mustMatch("attention", "key/value heads must divide query heads", q, keys, fits);
       if (trains) {
@@ -118,7 +127,8 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
         const lse = activation("lse", q.rows, q.cols / headSize);
         return push({ op: "selfAttention", out, lse, q, keys, values, headSize });
       }
-      return push({ op: "attention", out: activation("attention", q.rows, q.cols), q, keys, values, headSize });
+      const out = activation("attention", q.rows, q.cols);
+      return push({ op: "attention", out, q, keys, values, headSize, places });
     },
     swiglu(gate, up) {
       mustMatch("swiglu", "shapes must match", gate, up, gate.cols === up.cols);
@@ -135,7 +145,14 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
       }
       return push({ op: "add", out: activation("add", x.rows, x.cols), x, y });
     },
-    tail: (x) => push({ op: "tail", out: activation("tail", "outputs", x.cols), x }),
+    pick: (x, rows) => push({ op: "pick", out: activation("pick", rows.rows, x.cols), x, rows }),
+    logProbability: (logits, targets) =>
+      push({
+        op: "logProbability",
+        out: { ...activation("logProbability", targets.rows, 2), kind: "output" },
+        logits,
+        targets,
+      }),
     crossEntropy(x, weight, targets) {
       mustMatch("crossEntropy", "inner sizes must match", x, weight, x.cols === weight.cols);
       const vocabSize = fixedRows(weight);
@@ -146,8 +163,9 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
 
     finish(output) {
       const kept: Tensor = { ...output, name: "output", kind: "output" };
-      const renamed = operations.map((operation) =>
-        operation.out === output ? ({ ...operation, out: kept } as Operation) : operation,
+      const rename = ([key, value]: [string, unknown]): [string, unknown] => [key, value === output ? kept : value];
+      const renamed = operations.map(
+        (operation) => Object.fromEntries(Object.entries(operation).map(rename)) as Operation,
       );
       return { program: { limits, operations: renamed }, output: kept };
     },

@@ -28,9 +28,9 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const commandsAt = HEADER_BYTES;
   const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
   const trains = program.operations.some(({ op }) => tiled.has(op));
-  // A row of attention scores; a tile of 4 × 8 outputs and a group of 8 rows in 16 bits; what a linear operation packs.
+  // A row of attention scores and the runs of its text; a tile of 4 × 8 outputs and a group of 8 rows in 16 bits; what a linear operation packs.
   const panels = program.operations.map((operation) => panelBytes(operation, program));
-  const rowScratch = Math.ceil(Math.max(program.limits.positions * 4, 640, ...panels) / 64) * 64;
+  const rowScratch = Math.ceil(Math.max(program.limits.positions * 12, 640, ...panels) / 64) * 64;
   const scratchBytes = Math.max(rowScratch, trains ? TRAINING_SCRATCH_BYTES : 0);
   const plan = planMemory(program, scratchAt + threads * scratchBytes);
 
@@ -172,18 +172,23 @@ function encodeOne(
         out.cols,
         operation.angles.cols,
         operation.isInverse ? 1 : 0,
+        operation.places ? at(operation.places) : 0,
       ];
     case "store":
       return [...start(operation.x, operation.x), out.cols];
     case "attention": {
-      const { q, keys, values, headSize } = operation;
-      return [...start(out, q, keys), q.cols / headSize, at(values), keys.cols / headSize, headSize];
+      const { q, keys, values, headSize, places } = operation;
+      const heads = [q.cols / headSize, at(values), keys.cols / headSize, headSize];
+      return [...start(out, q, keys), ...heads, places ? at(places) : 0];
     }
     case "swiglu":
       return [...start(out, operation.gate, operation.up), out.cols];
     case "relu":
-    case "tail":
       return [...start(out, operation.x), out.cols];
+    case "pick":
+      return [...start(out, operation.x, operation.rows), out.cols];
+    case "logProbability":
+      return [...start(out, operation.logits, operation.targets), operation.logits.cols];
     case "add":
       return [...start(out, operation.x, operation.y), out.cols];
     case "matmul": {

@@ -43,7 +43,7 @@ export const opcode = {
   swiglu: 7,
   relu: 8,
   add: 9,
-  tail: 10,
+  pick: 10,
   matmul: 11,
   selfAttention: 12,
   selfAttentionBack: 13,
@@ -57,6 +57,7 @@ export const opcode = {
   clip: 21,
   adamw: 22,
   clear: 23,
+  logProbability: 24,
 } as const;
 
 /** The three products of training: x·wᵀ, dy·w, dyᵀ·x. */

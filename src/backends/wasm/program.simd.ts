@@ -12,6 +12,7 @@ import { embedBack } from "../../kernels/embed/embed-gradient.simd";
 import { linearFloat } from "../../kernels/linear/linear-float.simd";
 import { linearQ4 } from "../../kernels/linear/linear-q4.simd";
 import { linearQ8 } from "../../kernels/linear/linear-q8.simd";
+import { logProbability } from "../../kernels/log-probability/log-probability.simd";
 import { matmul } from "../../kernels/matmul/matmul.simd";
 import { quantize } from "../../kernels/quantize/quantize.simd";
 import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
@@ -199,7 +200,19 @@ function walk(thread: i32): void {
         break;
       }
       case 4:
-        rope(out, a, b, width, word(command, 7), position, length, word(command, 8) != 0, from, to);
+        rope(
+          out,
+          a,
+          b,
+          width,
+          word(command, 7),
+          position,
+          length,
+          word(command, 8) != 0,
+          pointer(command, 9),
+          from,
+          to,
+        );
         break;
       case 5: {
         const bytes = (<usize>width) << 2;
@@ -218,6 +231,7 @@ function walk(thread: i32): void {
           word(command, 8),
           word(command, 9),
           position,
+          pointer(command, 10),
           thread,
           threads,
         );
@@ -233,7 +247,9 @@ function walk(thread: i32): void {
         break;
       case 10: {
         const bytes = (<usize>width) << 2;
-        memory.copy(out + <usize>from * bytes, a + <usize>(T - N + from) * bytes, <usize>(to - from) * bytes);
+        for (let n = from; n < to; n++) {
+          memory.copy(out + <usize>n * bytes, a + <usize>load<i32>(b + ((<usize>n) << 2)) * bytes, bytes);
+        }
         break;
       }
       case 11:
@@ -374,6 +390,9 @@ function walk(thread: i32): void {
         memory.fill(out + first, 0, last - first);
         break;
       }
+      case 24:
+        logProbability(out, a, b, scratch, width, from, to);
+        break;
     }
     command += 64;
   }

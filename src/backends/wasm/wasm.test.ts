@@ -2,8 +2,16 @@ import { expect, it } from "vitest";
 import { expectAgreement, rowCounts, wasm } from "../../../test/kernel-agreement.ts";
 import { createRecorder } from "../../program/recorder.ts";
 
-it.each(rowCounts)("tail keeps the last of %i rows", (tokens) =>
-  expectAgreement({ tokens, outputs: 1, record: ({ r, input }) => r.tail(r.relu(input(10))) }, 1e-9),
+it.each(rowCounts)("picks of %i rows, one of them twice", (tokens) =>
+  expectAgreement(
+    {
+      tokens,
+      outputs: 3,
+      record: ({ r, input, table }) =>
+        r.pick(r.relu(input(10)), table(r.indices("rows"), [tokens - 1, tokens >> 1, tokens - 1])),
+    },
+    1e-9,
+  ),
 );
 
 it("refuses a program that a 32-bit memory cannot hold, before it takes any", async () => {

@@ -211,7 +211,10 @@ function createMachine({
           kind: "run",
           writes: [
             { address: header.tokens, bytes: new Uint8Array(bytesOf(numbers)) },
-            ...inputs.map(({ tensor, bytes }) => ({ address: addressOf(tensor), bytes: new Uint8Array(bytes) })),
+            ...inputs.map(({ tensor, bytes, offset = 0 }) => ({
+              address: addressOf(tensor) + offset,
+              bytes: new Uint8Array(bytes),
+            })),
           ],
           read: output ? { address: addressOf(output.tensor), length: output.length } : { address: 0, length: 0 },
         });

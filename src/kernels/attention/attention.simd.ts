@@ -1,7 +1,8 @@
 /*
  * Twin of attention.reference.ts. One query row and head at a time: scores over all earlier positions, softmax, weighted
- * sum of values. Every sum runs over positions in one order, so that a row gives the same bits in prefill and decode.
- * Work is dealt out to threads row by row and head by head: later rows see more positions.
+ * sum of values. Every sum runs over positions in one order, wherever their cache rows lie, so that a row gives the same
+ * bits in prefill, in decode and as a branch. Work is dealt out to threads row by row and head by head: later rows see more
+ * positions.
  */
 import { exp1, exp4, madd, sum4 } from "../math.simd";
 
@@ -10,28 +11,64 @@ export function attention(
   q: usize, // (T, H·D)
   keys: usize, // (positions, G·D)
   values: usize, // (positions, G·D)
-  scores: usize, // scratch of this thread: (positions)
+  scores: usize, // scratch of this thread: (positions), and for the runs of a text (positions, 2)
   T: i32,
   H: i32,
   G: i32,
   D: i32,
-  position: i32, // of row 0
+  position: i32, // cache row of row 0
+  places: usize, // (positions, 3) i32: tensor/places.ts; 0: one text, row by row
   thread: i32,
   threads: i32,
 ): void {
   const perGroup = H / G;
   const stride = (<usize>(G * D)) << 2;
   const scale = <f32>1 / sqrt<f32>(<f32>D);
+  const runs = scores + ((<usize>(position + T)) << 2);
+  let listed = -1;
+  let lastRun: usize = 0;
   for (let unit = thread; unit < T * H; unit += threads) {
     const t = unit / H;
     const h = unit - t * H;
     const row = (<usize>unit * <usize>D) << 2;
     const head = (<usize>((h / perGroup) * D)) << 2;
-    const count = position + t + 1;
-    scoreRow(scores, q + row, keys + head, stride, D, scale, count);
+    if (t != listed) {
+      lastRun = listRuns(runs, places, position + t);
+      listed = t;
+    }
+    let count = 0;
+    for (let run = runs; run <= lastRun; run += 8) {
+      const start = load<i32>(run),
+        length = load<i32>(run, 4);
+      const at = scores + ((<usize>count) << 2);
+      scoreRow(at, q + row, keys + head + <usize>start * stride, stride, D, scale, length);
+      count += length;
+    }
     const sum = softmaxRow(scores, count);
-    weighRow(out + row, values + head, stride, scores, D, <f32>1 / sum, count);
+    weighRow(out + row, values + head, stride, scores, D, <f32>1 / sum, runs, lastRun);
   }
+}
+
+/** Writes the runs of the text that ends in cache row `end`, first to last, as [start, length]; gives the last one's place. */
+function listRuns(runs: usize, places: usize, end: i32): usize {
+  if (!places) {
+    store<i32>(runs, 0);
+    store<i32>(runs, end + 1, 4);
+    return runs;
+  }
+  let last = runs;
+  for (let row = parentOf(places, end); row >= 0; row = parentOf(places, row)) last += 8;
+  for (let run = last; run >= runs; run -= 8) {
+    const start = load<i32>(places + <usize>end * 12);
+    store<i32>(run, start);
+    store<i32>(run, end + 1 - start, 4);
+    end = parentOf(places, end);
+  }
+  return last;
+}
+
+function parentOf(places: usize, row: i32): i32 {
+  return load<i32>(places + <usize>row * 12, 4);
 }
 
 function scoreRow(scores: usize, q: usize, keys: usize, stride: usize, D: i32, scale: f32, count: i32): void {
@@ -97,9 +134,17 @@ function softmaxRow(scores: usize, count: i32): f32 {
   return sum;
 }
 
-function weighRow(out: usize, values: usize, stride: usize, weights: usize, D: i32, scale: f32, count: i32): void {
+function weighRow(
+  out: usize,
+  values: usize,
+  stride: usize,
+  weights: usize,
+  D: i32,
+  scale: f32,
+  runs: usize,
+  lastRun: usize,
+): void {
   const width = (<usize>D) << 2;
-  const end = weights + ((<usize>count) << 2);
   const scales = f32x4.splat(scale);
   let d: usize = 0;
   for (; d + 64 <= width; d += 64) {
@@ -107,14 +152,17 @@ function weighRow(out: usize, values: usize, stride: usize, weights: usize, D: i
       a1 = f32x4.splat(0),
       a2 = f32x4.splat(0),
       a3 = f32x4.splat(0);
-    let v = values + d;
-    for (let at = weights; at < end; at += 4) {
-      const p = v128.load32_splat(at);
-      a0 = madd(p, v128.load(v), a0);
-      a1 = madd(p, v128.load(v, 16), a1);
-      a2 = madd(p, v128.load(v, 32), a2);
-      a3 = madd(p, v128.load(v, 48), a3);
-      v += stride;
+    let at = weights;
+    for (let run = runs; run <= lastRun; run += 8) {
+      let v = values + <usize>load<i32>(run) * stride + d;
+      for (const end = at + ((<usize>load<i32>(run, 4)) << 2); at < end; at += 4) {
+        const p = v128.load32_splat(at);
+        a0 = madd(p, v128.load(v), a0);
+        a1 = madd(p, v128.load(v, 16), a1);
+        a2 = madd(p, v128.load(v, 32), a2);
+        a3 = madd(p, v128.load(v, 48), a3);
+        v += stride;
+      }
     }
     v128.store(out + d, f32x4.mul(a0, scales));
     v128.store(out + d, f32x4.mul(a1, scales), 16);
@@ -123,19 +171,25 @@ function weighRow(out: usize, values: usize, stride: usize, weights: usize, D: i
   }
   for (; d + 16 <= width; d += 16) {
     let a = f32x4.splat(0);
-    let v = values + d;
-    for (let at = weights; at < end; at += 4) {
-      a = madd(v128.load32_splat(at), v128.load(v), a);
-      v += stride;
+    let at = weights;
+    for (let run = runs; run <= lastRun; run += 8) {
+      let v = values + <usize>load<i32>(run) * stride + d;
+      for (const end = at + ((<usize>load<i32>(run, 4)) << 2); at < end; at += 4) {
+        a = madd(v128.load32_splat(at), v128.load(v), a);
+        v += stride;
+      }
     }
     v128.store(out + d, f32x4.mul(a, scales));
   }
   for (; d < width; d += 4) {
     let a: f32 = 0;
-    let v = values + d;
-    for (let at = weights; at < end; at += 4) {
-      a += load<f32>(at) * load<f32>(v);
-      v += stride;
+    let at = weights;
+    for (let run = runs; run <= lastRun; run += 8) {
+      let v = values + <usize>load<i32>(run) * stride + d;
+      for (const end = at + ((<usize>load<i32>(run, 4)) << 2); at < end; at += 4) {
+        a += load<f32>(at) * load<f32>(v);
+        v += stride;
+      }
     }
     store<f32>(out + d, a * scale);
   }

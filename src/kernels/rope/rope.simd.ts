@@ -9,6 +9,7 @@ export function rope(
   position: i32, // of a sequence's first row
   length: i32, // rows of a sequence
   isInverse: bool,
+  places: usize, // (positions, 3) i32, the last its position; 0: rows of a sequence follow each other
   from: i32, // rows
   to: i32,
 ): void {
@@ -16,7 +17,8 @@ export function rope(
   const sign: f32 = isInverse ? -1 : 1;
   const signs = f32x4.splat(sign);
   for (let t = from; t < to; t++) {
-    const cos = angles + ((<usize>(position + (t % length)) * <usize>D) << 2);
+    const at = places ? load<i32>(places + <usize>(position + t) * 12, 8) : position + (t % length);
+    const cos = angles + ((<usize>at * <usize>D) << 2);
     const sin = cos + half;
     let head = (<usize>t * <usize>C) << 2;
     const end = head + ((<usize>C) << 2);

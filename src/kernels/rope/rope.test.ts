@@ -11,4 +11,14 @@ describe.each(rowCounts)("rope of %i rows", (tokens) => {
       },
     }),
   );
+
+  it("turns a row by its place's position", () =>
+    expectAgreement({
+      tokens,
+      record({ r, input, table }) {
+        const angles = Float32Array.from({ length: r.limits.positions * 6 }, (_, i) => Math.sin(i));
+        const places = Array.from({ length: tokens }, (_, row) => [0, -1, tokens - 1 - row]).flat();
+        return r.rope(input(12), r.constant("angles", angles, 6), table(r.places(), places));
+      },
+    }));
 });
