@@ -28,9 +28,9 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const commandsAt = HEADER_BYTES;
   const scratchAt = commandsAt + total * COMMAND_WORDS * 4;
   const trains = program.operations.some(({ op }) => tiled.has(op));
-  // A row of attention scores and the runs of its text; a tile of 4 × 8 outputs and a group of 8 rows in 16 bits; what a linear operation packs.
+  // Attention's scores of three heads and the runs of a text; a tile of 4 × 8 outputs and a group of 8 rows in 16 bits; what a linear operation packs.
   const panels = program.operations.map((operation) => panelBytes(operation, program));
-  const rowScratch = Math.ceil(Math.max(program.limits.positions * 12, 640, ...panels) / 64) * 64;
+  const rowScratch = Math.ceil(Math.max((program.limits.positions + 1) * 20, 640, ...panels) / 64) * 64;
   const scratchBytes = Math.max(rowScratch, trains ? TRAINING_SCRATCH_BYTES : 0);
   const plan = planMemory(program, scratchAt + threads * scratchBytes);
 
