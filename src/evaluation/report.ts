@@ -64,7 +64,9 @@ function besideBaselines(evaluation: Evaluation, baselines: readonly Baseline[])
     );
     panels.push(panel("average of the eight", [ours(evaluation, value, stderr), ...average]));
   }
-  return `<h2>Beside the paper's models of this size</h2>\n<div class="panels">\n${panels.join("\n")}\n</div>`;
+  const sizes = baselines.map(({ parameters }) => parameters);
+  const range = `${Math.min(...sizes)} M to ${Math.max(...sizes)} M`;
+  return `<h2>Beside the paper's models of ${range}, the nearest in size</h2>\n<div class="panels">\n${panels.join("\n")}\n</div>`;
 }
 
 function ours({ model }: Evaluation, value: number, stderr: number): Bar {
