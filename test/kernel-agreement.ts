@@ -30,6 +30,7 @@ export type KernelCase = {
     readonly input: (cols: number) => Tensor;
     /** Random rows, or the given ones. */
     readonly weight: (rows: number, cols: number, dtype?: Dtype, values?: Float32Array) => Tensor;
+    readonly gain: (cols: number) => Tensor;
     readonly ids: (vocabulary: number) => Tensor;
     /** T rows with these values. */
     readonly filled: (cols: number, values: Float32Array) => Tensor;
@@ -95,6 +96,12 @@ export async function runCase(
       fills.push(async (machine) => {
         await machine.upload(tensor, 0, rows, "F32", new Uint8Array(bytes(values)));
       });
+      return tensor;
+    },
+    gain(cols) {
+      const tensor = r.gain(`w${fills.length}`, cols);
+      const data = randomValues(cols);
+      fills.push(async (machine) => void (await machine.upload(tensor, 0, 1, "F32", new Uint8Array(bytes(data)))));
       return tensor;
     },
     filled(cols, values) {

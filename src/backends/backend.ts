@@ -26,7 +26,7 @@ export interface Machine {
   readonly threads: number;
   readonly memory: MemoryReport;
   /**
-   * Rows of a weight as they lie in a file; packed for the kernels on the way in. Takes the array's memory over and
+   * Rows of a weight as they lie in a file, whole blocks of 8 but for the last; packed for the kernels on the way in. Takes the array's memory over and
    * resolves to an array over it (or as much), to be filled again.
    */
   upload(
@@ -36,6 +36,8 @@ export interface Machine {
     encoding: Encoding,
     bytes: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>>;
+  /** All rows of a weight in f32, one after the other: what `upload` packed, unpacked. */
+  download(tensor: Tensor): Promise<Float32Array>;
   /** Raw bytes into a cache or an input, from its byte `offset` on. */
   write(tensor: Tensor, offset: number, bytes: Uint8Array): Promise<void>;
   /** A copy of raw bytes of a cache or an output. */

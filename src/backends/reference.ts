@@ -199,6 +199,7 @@ function createMachine(program: Program): Machine {
       unpackRows(dtype, packed, rowCount, cols, f32(tensor).subarray(rowStart * cols, (rowStart + rowCount) * cols));
       return source;
     },
+    download: async (tensor) => f32(tensor).slice(),
     write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
     read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),
     async run(numbers, { inputs = [], output, part, signal } = {}) {

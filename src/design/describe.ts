@@ -15,7 +15,7 @@ export type ModelDescription = {
   readonly parameters: ParameterCount;
   /** Blocks executed for a token; more than `layers` when blocks are shared. */
   readonly applications: number;
-  /** In a backend's memory. `bf16` is also the size of an f16 file, but for the norms. */
+  /** In a backend's memory. `bf16` is also the size of an f16 file, but for the norms, where rows come in eights. */
   readonly weightBytes: Readonly<Record<Dtype, number>>;
   /** Keys and values of one position, with each application keeping its own or reading the block's first. */
   readonly cacheBytesPerToken: Readonly<Record<"own" | "first", { readonly f32: number; readonly f16: number }>>;

@@ -1,6 +1,7 @@
 /** The weights of a loaded model, for those who train it. */
 import type { LoadedModel } from "../model/load.ts";
 import type { Tensor } from "../program/operation.ts";
+import { ROW_BLOCK } from "../tensor/dtype.ts";
 
 export type ModelWeights = {
   /** Hugging Face's names. */
@@ -16,24 +17,36 @@ export type ModelWeights = {
   settle(): Promise<boolean>;
 };
 
+/** Of one upload. */
+const PIECE_NUMBERS = 1 << 18;
+
 export function createModelWeights({ recorded, machine, dtype }: LoadedModel): ModelWeights {
   let pending: ((name: string) => Promise<Float32Array>) | undefined;
 
-  function f32(name: string): { tensor: Tensor; count: number } {
+  function f32(name: string): Tensor {
     const tensor = recorded.weights.get(name);
     if (!tensor) throw new TypeError(`weights: ${name} was required, and the model has no such tensor.`);
     if (tensor.dtype !== "f32") {
       throw new TypeError(`weights: a model in f32 was required, got ${dtype}. Load it with { dtype: "f32" }.`);
     }
-    return { tensor, count: (tensor.rows as number) * tensor.cols };
+    return tensor;
+  }
+
+  /** Piece by piece; the values stay the caller's. */
+  async function upload(tensor: Tensor, values: Float32Array): Promise<void> {
+    const rows = values.length / tensor.cols;
+    const step = Math.max(1, Math.floor(PIECE_NUMBERS / tensor.cols / ROW_BLOCK)) * ROW_BLOCK;
+    for (let start = 0; start < rows; start += step) {
+      const count = Math.min(step, rows - start);
+      const piece = values.slice(start * tensor.cols, (start + count) * tensor.cols);
+      await machine.upload(tensor, start, count, "F32", new Uint8Array(piece.buffer));
+    }
   }
 
   return {
     names: [...recorded.weights.keys()],
     async read(name) {
-      const { tensor, count } = f32(name);
-      const bytes = await machine.read(tensor, 0, count * 4);
-      return new Float32Array(bytes.buffer, bytes.byteOffset, count);
+      return machine.download(f32(name));
     },
     replace(values) {
       pending = values;
@@ -43,9 +56,7 @@ export function createModelWeights({ recorded, machine, dtype }: LoadedModel): M
       if (!values) return false;
       pending = undefined;
       for (const name of recorded.weights.keys()) {
-        const { tensor } = f32(name);
-        const array = await values(name);
-        await machine.write(tensor, 0, new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+        await upload(f32(name), await values(name));
       }
       return true;
     },

@@ -176,7 +176,7 @@ function createWeights(r: Recorder, { dim }: ModelConfig, dtypeOf: (name: string
   };
   return {
     matrix: (name, rows, cols) => once(name, () => r.weight(name, rows, cols, dtypeOf(name))),
-    gain: (name) => once(name, () => r.weight(name, 1, dim, "f32")),
+    gain: (name) => once(name, () => r.gain(name, dim)),
     known,
   };
 }

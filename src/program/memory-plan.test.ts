@@ -8,7 +8,7 @@ const limits = { tokens: 5, outputs: 2, positions: 9 };
 
 function recordBlock() {
   const r = createRecorder(limits);
-  const gain = r.weight("gain", 1, 48, "f32");
+  const gain = r.gain("gain", 48);
   let x = r.embed(r.tokens("ids"), r.weight("table", 20, 48, "q8"));
   for (let layer = 0; layer < 3; layer++) {
     const normed = r.rmsnorm(x, gain, 1e-5);

@@ -30,6 +30,8 @@ export type Tensor = {
   readonly dtype: Dtype | "i32" | "a16";
   readonly rows: Extent;
   readonly cols: number;
+  /** Rows lie in blocks of 8 (tensor/pack.ts): matrices of inference. Else one after the other. */
+  readonly isBlocked?: boolean;
   /** Of a constant: its values, row by row. */
   readonly values?: Float32Array;
 };

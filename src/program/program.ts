@@ -8,6 +8,7 @@
  * them), `outputs` N (rows that reach the head) and `length` (rows of one sequence when several are trained on at once).
  * All else is fixed when recorded.
  */
+import { invariant } from "../errors.ts";
 import { GROUP, packedBytes } from "../tensor/dtype.ts";
 import { type Operation, readsOf, type Tensor, writesOf } from "./operation.ts";
 
@@ -50,6 +51,10 @@ export function tensorBytes(tensor: Tensor, limits: Limits): number {
   const rows = maxRows(tensor, limits);
   if (tensor.dtype === "i32") return rows * tensor.cols * 4;
   if (tensor.dtype === "a16") return rows * quantizedRowBytes(tensor.cols);
+  if (!tensor.isBlocked) {
+    invariant(tensor.dtype === "f32", `${tensor.name}: ${tensor.dtype} is kept in blocks of rows`);
+    return rows * tensor.cols * 4;
+  }
   return packedBytes(tensor.dtype, rows, tensor.cols);
 }
 

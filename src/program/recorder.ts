@@ -8,7 +8,10 @@ import type { Limits, Program } from "./program.ts";
 /** Writes the list. One recorder makes one program. */
 export type Recorder = {
   readonly limits: Limits;
+  /** A matrix. For training it is in f32, row by row. */
   weight(name: string, rows: number, cols: number, dtype: Dtype): Tensor;
+  /** A row of f32. */
+  gain(name: string, cols: number): Tensor;
   /** A matrix computed now and the same in every replay. */
   constant(name: string, values: Float32Array, cols: number): Tensor;
   /** (positions, cols) in f32. */
@@ -81,7 +84,8 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
 
   return {
     limits,
-    weight: (name, rows, cols, dtype) => ({ name, kind: "weight", dtype, rows, cols }),
+    weight: (name, rows, cols, dtype) => ({ name, kind: "weight", dtype, rows, cols, isBlocked: !trains }),
+    gain: (name, cols) => ({ name, kind: "weight", dtype: "f32", rows: 1, cols }),
     constant: (name, values, cols) => ({
       name,
       kind: "constant",
@@ -99,6 +103,7 @@ export function createRecorder(limits: Limits, purpose: "inference" | "training"
     embed: (tokens, table) => push({ op: "embed", out: activation("embed", tokens.rows, table.cols), tokens, table }),
     rmsnorm(x, gain, eps) {
       mustMatch("rmsnorm", "gain must be as wide as x", x, gain, x.cols === gain.cols);
+      invariant(!gain.isBlocked, `${gain.name} is a gain, not a matrix`);
       return push({ op: "rmsnorm", out: activation("rmsnorm", x.rows, x.cols), x, gain, eps });
     },
     linear(x, weight) {

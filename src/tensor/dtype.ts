@@ -5,17 +5,18 @@ export type Dtype = (typeof dtypes)[number];
 /** Quantized weights share a scale between this many neighbours along the input dimension. */
 export const GROUP = 32;
 
-/** Rows whose quantized groups are interleaved, so that a SIMD lane belongs to a row (tensor/pack.ts). */
+/** Rows that are interleaved, so that a SIMD lane belongs to a row (tensor/pack.ts). */
 export const ROW_BLOCK = 8;
 
-/** Bytes that a weight of `rows` × `cols` takes in a backend's memory. */
+/** Bytes that a matrix of `rows` × `cols` takes in a backend's memory, in blocks of 8 rows. */
 export function packedBytes(dtype: Dtype, rows: number, cols: number): number {
-  const groups = Math.ceil(rows / ROW_BLOCK) * ROW_BLOCK * Math.ceil(cols / GROUP);
+  const padded = Math.ceil(rows / ROW_BLOCK) * ROW_BLOCK;
+  const groups = padded * Math.ceil(cols / GROUP);
   switch (dtype) {
     case "f32":
-      return rows * cols * 4;
+      return padded * cols * 4;
     case "bf16":
-      return rows * cols * 2;
+      return padded * cols * 2;
     case "q8":
       return groups * (GROUP + 2); // 8-bit values and an f16 scale
     case "q4":

@@ -1,6 +1,10 @@
 /**
- * From a file's rows to the kernels' layout. f32 and bf16 stay row by row. q8 and q4 interleave blocks of 8 rows, one
- * group of 32 inputs after the other, so that a SIMD lane belongs to a row (kernels/linear):
+ * From a file's rows to the kernels' layout: blocks of 8 rows, interleaved so that a SIMD lane belongs to a row
+ * (kernels/linear). What the last block lacks in rows is zeros.
+ *
+ *   f32 and bf16: input by input, 8 numbers.
+ *
+ * q8 and q4 go by groups of 32 inputs:
  *
  *   q8, 272 bytes: 8 f16 scales; for each pair of inputs (2p, 2p+1): 8 rows × 2 signed bytes.
  *   q4, 160 bytes: 8 f16 scales, 8 f16 minima; for s = 0…3, for rows 0–3 then 4–7: 8 words of 16 bits, row by row, even
@@ -18,26 +22,28 @@ import { f16ToF32, f32ToBf16, f32ToF16 } from "./float16.ts";
 export type Rows = {
   readonly rows: number;
   readonly cols: number;
-  /** A multiple of 8 for q8 and q4. */
+  /** A multiple of 8. */
   readonly start: number;
   readonly count: number;
 };
 
-/** Packs rows as they lie in a file into `target`, the whole weight in the layout of `dtype`. */
+/** Packs rows as they lie in a file into `target`, the whole weight in the layout of `dtype`, zeros at first. */
 export function packRows(dtype: Dtype, encoding: Encoding, bytes: Uint8Array, where: Rows, target: Uint8Array): void {
   const { rows, cols, start, count } = where;
   invariant(bytes.length === count * rowBytes(encoding, cols), "packRows: bytes do not hold the rows");
   invariant(target.length === packedBytes(dtype, rows, cols), "packRows: target has another size");
+  invariant(start % ROW_BLOCK === 0, "packRows: start must be a multiple of 8");
   if (dtype === "f32") {
-    const out = new Float32Array(target.buffer, target.byteOffset + start * cols * 4, count * cols);
-    decodeBlocks(encoding, bytes, out);
+    const values = new Float32Array(count * cols);
+    decodeBlocks(encoding, bytes, values);
+    interleave(values, where, new Float32Array(target.buffer, target.byteOffset, target.byteLength / 4));
     return;
   }
   if (dtype === "bf16") {
-    packBf16(encoding, bytes, new Uint16Array(target.buffer, target.byteOffset + start * cols * 2, count * cols));
+    const values = toBf16(encoding, bytes, count * cols);
+    interleave(values, where, new Uint16Array(target.buffer, target.byteOffset, target.byteLength / 2));
     return;
   }
-  invariant(start % ROW_BLOCK === 0, "packRows: start must be a multiple of 8");
   const isLossless =
     cols % GROUP === 0 && (dtype === "q8" ? encoding === "Q8_0" : encoding === "Q4_0" || encoding === "Q4_1");
   const [blockEncoding, blocks] = isLossless
@@ -48,14 +54,25 @@ export function packRows(dtype: Dtype, encoding: Encoding, bytes: Uint8Array, wh
   else interleaveQ4(blockEncoding, blocks, start, count, groups, target);
 }
 
-function packBf16(encoding: Encoding, bytes: Uint8Array, out: Uint16Array): void {
+function toBf16(encoding: Encoding, bytes: Uint8Array, count: number): Uint16Array {
+  const out = new Uint16Array(count);
   if (encoding === "BF16") {
-    new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
-    return;
+    new Uint8Array(out.buffer).set(bytes);
+    return out;
   }
-  const values = new Float32Array(out.length);
+  const values = new Float32Array(count);
   decodeBlocks(encoding, bytes, values);
-  for (let i = 0; i < out.length; i++) out[i] = f32ToBf16(values[i]!);
+  for (let i = 0; i < count; i++) out[i] = f32ToBf16(values[i]!);
+  return out;
+}
+
+/** Rows to blocks: element (row, c) is number (⌊row / 8⌋ · cols + c) · 8 + row mod 8. */
+function interleave<A extends Float32Array | Uint16Array>(values: A, { cols, start, count }: Rows, out: A): void {
+  for (let r = 0; r < count; r++) {
+    const row = start + r;
+    let to = Math.floor(row / ROW_BLOCK) * cols * ROW_BLOCK + (row % ROW_BLOCK);
+    for (let i = r * cols; i < (r + 1) * cols; i++, to += ROW_BLOCK) out[to] = values[i]!;
+  }
 }
 
 /** Through f32, rows padded with zeros to whole groups. */

@@ -10,16 +10,17 @@ export function unpackRows(dtype: Dtype, packed: Uint8Array, rows: number, cols:
     const lane = row % ROW_BLOCK;
     const block = Math.floor(row / ROW_BLOCK) * groups;
     for (let c = 0; c < cols; c++) {
-      out[row * cols + c] = valueAt(row * cols + c, block + Math.floor(c / GROUP), lane, c % GROUP);
+      const number = (Math.floor(row / ROW_BLOCK) * cols + c) * ROW_BLOCK + lane; // f32 and bf16
+      out[row * cols + c] = valueAt(number, block + Math.floor(c / GROUP), lane, c % GROUP);
     }
   }
 
-  function valueAt(index: number, group: number, lane: number, i: number): number {
+  function valueAt(number: number, group: number, lane: number, i: number): number {
     switch (dtype) {
       case "f32":
-        return view.getFloat32(index * 4, true);
+        return view.getFloat32(number * 4, true);
       case "bf16":
-        return bf16ToF32(view.getUint16(index * 2, true));
+        return bf16ToF32(view.getUint16(number * 2, true));
       case "q8": {
         const at = group * 272;
         return (

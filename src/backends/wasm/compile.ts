@@ -3,7 +3,7 @@ import { invariant } from "../../errors.ts";
 import { type MemoryPlan, planMemory } from "../../program/memory-plan.ts";
 import { type Operation, readsOf, type Tensor, writesOf } from "../../program/operation.ts";
 import { maxRows, type Part, type Program, tensorBytes } from "../../program/program.ts";
-import { COMMAND_WORDS, dtypeCode, HEADER_BYTES, opcode, productForm, TRAINING_SCRATCH_BYTES } from "./layout.ts";
+import { COMMAND_WORDS, HEADER_BYTES, opcode, productForm, TRAINING_SCRATCH_BYTES, weightForm } from "./layout.ts";
 
 export type CompiledProgram = {
   readonly plan: MemoryPlan;
@@ -62,10 +62,10 @@ const tiled: ReadonlySet<Operation["op"]> = new Set([
   "crossEntropyBack",
 ]);
 
-/** linear-float.simd.ts packs the rows of x by sixes, behind the sums of a tile. */
+/** linear-float.simd.ts packs the rows of x by sixes, behind a tile. */
 function panelBytes(operation: Operation, program: Program): number {
   if (operation.op !== "linear" || operation.x.dtype !== "f32") return 0;
-  return 192 + Math.ceil(maxRows(operation.x, program.limits) / 6) * 6 * operation.x.cols * 4;
+  return 256 + Math.ceil(maxRows(operation.x, program.limits) / 6) * 6 * operation.x.cols * 4;
 }
 
 /** Chunks of rows whose logits are in memory at once. */
@@ -157,14 +157,15 @@ function encodeOne(
   ];
   switch (operation.op) {
     case "embed":
-      return [...start(out, operation.tokens, operation.table), out.cols, weightCode(operation.table)];
+      return [...start(out, operation.tokens, operation.table), out.cols, formOf(operation.table)];
     case "rmsnorm":
       return [...start(out, operation.x, operation.gain), out.cols, floatBits(operation.eps)];
     case "quantize":
       return [...start(out, operation.x), out.cols];
     case "linear": {
       const { x, weight } = operation;
-      return [...start(out, x, weight), weight.cols, out.cols, weightCode(weight)];
+      invariant(weight.isBlocked, `${weight.name} is in blocks of rows`);
+      return [...start(out, x, weight), weight.cols, out.cols, formOf(weight)];
     }
     case "rope":
       return [
@@ -258,10 +259,10 @@ function fixedCount(tensor: Tensor): number {
   return tensor.rows * tensor.cols;
 }
 
-function weightCode(weight: Tensor): number {
+function formOf(weight: Tensor): number {
   const { dtype } = weight;
   invariant(dtype !== "i32" && dtype !== "a16", `${weight.name} is no weight`);
-  return dtypeCode[dtype];
+  return weight.isBlocked ? weightForm[dtype] : weightForm.rows;
 }
 
 function floatBits(value: number): number {

@@ -2,9 +2,11 @@
  * What runs inside a worker: one instance of the kernels over the shared memory. Thread 0 (the leader) answers messages;
  * the others block inside WebAssembly and follow it.
  */
-import { packRows } from "../../tensor/pack.ts";
+import { decodeBlocks } from "../../tensor/blocks.ts";
 import { packedBytes, type Dtype } from "../../tensor/dtype.ts";
 import type { Encoding } from "../../tensor/encoding.ts";
+import { packRows } from "../../tensor/pack.ts";
+import { unpackRows } from "../../tensor/unpack.ts";
 
 /** Sent once to every worker. */
 export type StartMessage = {
@@ -17,19 +19,26 @@ export type StartMessage = {
 /** The pages of a memory that the worker makes itself, where none can be shared. */
 export type MemorySize = { readonly pages: number };
 
+/** Where a weight is, and how it lies there. */
+export type Weight = {
+  readonly address: number;
+  readonly dtype: Dtype;
+  readonly isBlocked: boolean;
+  readonly rows: number;
+  readonly cols: number;
+};
+
 /** Sent to the leader; answered with a `Reply` of the same id. */
 export type Request =
   | {
       readonly kind: "upload";
-      readonly address: number;
-      readonly dtype: Dtype;
-      readonly rows: number;
-      readonly cols: number;
+      readonly weight: Weight;
       readonly rowStart: number;
       readonly rowCount: number;
       readonly encoding: Encoding;
       readonly bytes: Uint8Array<ArrayBuffer>;
     }
+  | { readonly kind: "download"; readonly weight: Weight }
   | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "read"; readonly address: number; readonly length: number }
   | {
@@ -42,7 +51,7 @@ export type Request =
 export type Reply = {
   readonly id: number;
   readonly error?: { readonly name: string; readonly message: string };
-  /** Of a read or a run; of an upload, the memory that came with it. */
+  /** Of a download, a read or a run; of an upload, the memory that came with it. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 };
 
@@ -78,10 +87,25 @@ export function startHost(start: StartMessage): Host | undefined {
 function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<Reply, "id"> {
   switch (request.kind) {
     case "upload": {
-      const { address, dtype, rows, cols, rowStart, rowCount, encoding, bytes } = request;
-      const target = memory.subarray(address, address + packedBytes(dtype, rows, cols));
-      packRows(dtype, encoding, bytes, { rows, cols, start: rowStart, count: rowCount }, target);
+      const { weight, rowStart, rowCount, encoding, bytes } = request;
+      const { address, dtype, rows, cols } = weight;
+      if (weight.isBlocked) {
+        const target = memory.subarray(address, address + packedBytes(dtype, rows, cols));
+        packRows(dtype, encoding, bytes, { rows, cols, start: rowStart, count: rowCount }, target);
+      } else {
+        decodeBlocks(encoding, bytes, new Float32Array(memory.buffer, address + rowStart * cols * 4, rowCount * cols));
+      }
       return { bytes };
+    }
+    case "download": {
+      const { address, dtype, rows, cols } = request.weight;
+      const values = new Float32Array(rows * cols);
+      if (request.weight.isBlocked) {
+        unpackRows(dtype, memory.subarray(address, address + packedBytes(dtype, rows, cols)), rows, cols, values);
+      } else {
+        values.set(new Float32Array(memory.buffer, address, values.length));
+      }
+      return { bytes: new Uint8Array(values.buffer) };
     }
     case "write":
       memory.set(request.bytes, request.address);

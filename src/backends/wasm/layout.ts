@@ -66,4 +66,5 @@ export const productForm = { forward: 0, input: 1, weight: 2 } as const;
 /** What a thread needs for training: the panels of matmul.simd.ts, and the tiles of self-attention.simd.ts. */
 export const TRAINING_SCRATCH_BYTES = 1_310_720;
 
-export const dtypeCode = { f32: 0, bf16: 1, q8: 2, q4: 3 } as const;
+/** How a weight lies: a dtype in blocks of 8 rows, or f32 row by row. */
+export const weightForm = { f32: 0, bf16: 1, q8: 2, q4: 3, rows: 4 } as const;

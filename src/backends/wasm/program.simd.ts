@@ -189,7 +189,7 @@ function walk(thread: i32): void {
         const K = width,
           O = word(command, 7),
           dtype = word(command, 8);
-        const units = dtype < 2 ? O : (O + 7) >> 3;
+        const units = (O + 7) >> 3;
         const first = share(units, thread, threads),
           last = share(units, thread + 1, threads);
         if (rows == 0) break;

@@ -8,7 +8,7 @@ import { maxRows, type Program } from "../../program/program.ts";
 import type { Backend, Machine, MemoryReport } from "../backend.ts";
 import { compileProgram, type CompiledProgram } from "./compile.ts";
 import { plainKernels, relaxedKernels } from "./generated/kernels.ts";
-import type { Reply, Request, StartMessage } from "./host.ts";
+import type { Reply, Request, StartMessage, Weight } from "./host.ts";
 import { COMMAND_WORDS, header, HEADER_BYTES } from "./layout.ts";
 
 /** A worker, whichever runtime made it. */
@@ -156,6 +156,11 @@ function createMachine({
     await ask({ kind: "write", address, bytes: copy }, [copy.buffer]);
   };
   const addressOf = (tensor: Tensor): number => compiled.plan.address.get(tensor)!;
+  const weightOf = (tensor: Tensor): Weight => {
+    const { dtype, cols, isBlocked = false } = tensor;
+    if (dtype === "i32" || dtype === "a16") throw new Error(`internal: ${tensor.name} is no weight`);
+    return { address: addressOf(tensor), dtype, isBlocked, rows: maxRows(tensor, program.limits), cols };
+  };
   const bytesOf = (array: Int32Array | Float32Array): Uint8Array =>
     new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
@@ -183,13 +188,13 @@ function createMachine({
       }
     },
     async upload(tensor, rowStart, rowCount, encoding, bytes) {
-      const { dtype, cols } = tensor;
-      if (dtype === "i32" || dtype === "a16") throw new Error(`internal: ${tensor.name} is no weight`);
-      const address = addressOf(tensor);
-      const rows = maxRows(tensor, program.limits);
-      const request: Request = { kind: "upload", address, dtype, rows, cols, rowStart, rowCount, encoding, bytes };
-      const reply = await ask(request, [bytes.buffer]);
+      const weight = weightOf(tensor);
+      const reply = await ask({ kind: "upload", weight, rowStart, rowCount, encoding, bytes }, [bytes.buffer]);
       return reply.bytes!;
+    },
+    async download(tensor) {
+      const { buffer, byteOffset, byteLength } = (await ask({ kind: "download", weight: weightOf(tensor) })).bytes!;
+      return new Float32Array(buffer, byteOffset, byteLength / 4);
     },
     write: async (tensor, offset, bytes) => writeAt(addressOf(tensor) + offset, bytes),
     async read(tensor, offset, length) {

@@ -59,5 +59,11 @@ export function addScaled(sums: usize, a: v128, b: v128, low: v128, high: v128, 
 
 /** The outputs of block b of w in row t; the last block may be short of eight. */
 export function storeBlock(y: usize, sums: usize, t: i32, O: i32, b: i32): void {
-  memory.copy(y + ((<usize>t * <usize>O + <usize>b * 8) << 2), sums, (<usize>min(8, O - b * 8)) << 2);
+  const out = y + ((<usize>t * <usize>O + <usize>b * 8) << 2);
+  if (O - b * 8 < 8) {
+    memory.copy(out, sums, (<usize>(O - b * 8)) << 2);
+    return;
+  }
+  v128.store(out, v128.load(sums));
+  v128.store(out, v128.load(sums, 16), 16);
 }

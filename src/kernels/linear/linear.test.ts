@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { expectAgreement, type KernelCase, rowCounts, runCase, wasm } from "../../../test/kernel-agreement.ts";
+import {
+  expectAgreement,
+  type KernelCase,
+  plainWasm,
+  rowCounts,
+  runCase,
+  wasm,
+} from "../../../test/kernel-agreement.ts";
 
 describe.each(rowCounts)("linear over %i rows", (tokens) => {
   it.each([
@@ -20,6 +27,60 @@ describe.each(rowCounts)("linear over %i rows", (tokens) => {
     }),
   );
 });
+
+const product =
+  (dtype: "f32" | "bf16", inputs: number, outputs: number): KernelCase["record"] =>
+  ({ r, input, weight }) =>
+    r.linear(input(inputs), weight(outputs, inputs, dtype));
+
+describe.each(["f32", "bf16"] as const)("linear in %s", (dtype) => {
+  // Blocks of 8 outputs: one, several streams of them, and a last one of 1, 7 or 8 rows; tiles of 6 rows and every rest.
+  describe.each([1, 6, 28, 80, 257])("from %i inputs", (inputs) => {
+    it.each([1, 7, 8, 9, 15, 16, 33, 47, 72])("agrees with its oracle for %i outputs", async (outputs) => {
+      for (const tokens of [1, 2, 3, 4, 5, 6, 7, 11, 13, 64]) {
+        await expectAgreement({ tokens, record: product(dtype, inputs, outputs) });
+      }
+    });
+
+    it.each([1, 15, 33, 72])(
+      "gives every row of every batch the bits it has alone, for %i outputs",
+      async (outputs) => {
+        for (const backend of [wasm, plainWasm]) {
+          const all = await rowsOfBatch(backend, 64, dtype, inputs, outputs, (row) => row);
+          for (let tokens = 1; tokens <= 13; tokens++) {
+            // The rows come from 64 − T on, so that they stand elsewhere in the tiles.
+            const batch = await rowsOfBatch(backend, tokens, dtype, inputs, outputs, (row) => 64 - tokens + row);
+            expect(batch).toEqual(all.subarray((64 - tokens) * outputs));
+          }
+        }
+      },
+    );
+  });
+});
+
+/** The products of `tokens` of 64 rows. */
+function rowsOfBatch(
+  backend: typeof wasm,
+  tokens: number,
+  dtype: "f32" | "bf16",
+  inputs: number,
+  outputs: number,
+  rowOf: (index: number) => number,
+): Promise<Float32Array> {
+  return runCase(backend, {
+    tokens: 64,
+    outputs: tokens,
+    record: ({ r, input, weight, table }) => {
+      const x = input(inputs);
+      const w = weight(outputs, inputs, dtype);
+      const rows = table(
+        r.indices("rows"),
+        Array.from({ length: tokens }, (_, index) => rowOf(index)),
+      );
+      return r.linear(r.pick(x, rows), w);
+    },
+  });
+}
 
 it.each(["f32", "bf16", "q8", "q4"] as const)("gives a row the same bits alone and in a batch in %s", async (dtype) => {
   const record: KernelCase["record"] = ({ r, input, weight }) => r.linear(input(92), weight(13, 92, dtype));
