@@ -1,16 +1,16 @@
 // @ts-check
 /**
- * The quantized matrix product alone, without a model: eight matrices of 4096 × 4096, more than a cache holds. One row
+ * The matrix product alone, without a model: eight matrices of 4096 × 4096, more than a cache holds. One row
  * is bound by memory (GB/s of weights), 64 rows by arithmetic (10⁹ multiplications with addition a second).
  *
- *   npm run build && node bench/linear.mjs [threads]
+ *   npm run build && node bench/linear.mjs [threads] [dtype,…]
  */
 import { availableParallelism } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { createWasmBackend } from "../dist/backends/wasm/wasm.js";
-import { createRecorder } from "../dist/program/program.js";
-import { packedBytes } from "../dist/tensor/dtype.js";
+import { createRecorder } from "../dist/program/recorder.js";
+import { dtypes, packedBytes } from "../dist/tensor/dtype.js";
 
 const threads = Number(process.argv[2] ?? 1);
 const SIZE = 4096;
@@ -34,7 +34,8 @@ const spawn = () => {
 const backend = createWasmBackend({ spawn, threads, canShare: true });
 console.log(`${threads} of ${availableParallelism()} threads, best and median of ${ROUNDS}`);
 
-for (const dtype of /** @type {const} */ (["q8", "q4"])) {
+const chosen = process.argv[3]?.split(",") ?? dtypes;
+for (const dtype of dtypes.filter((name) => chosen.includes(name))) {
   for (const tokens of [1, 64]) {
     const r = createRecorder({ tokens, outputs: tokens, positions: tokens });
     const input = r.input("x", SIZE);

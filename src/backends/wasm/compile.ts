@@ -62,10 +62,10 @@ const tiled: ReadonlySet<Operation["op"]> = new Set([
   "crossEntropyBack",
 ]);
 
-/** linear-float.simd.ts packs the rows of x by sixes, behind a tile. */
+/** linear-float.simd.ts packs the rows of x by sixes, behind four tiles. */
 function panelBytes(operation: Operation, program: Program): number {
   if (operation.op !== "linear" || operation.x.dtype !== "f32") return 0;
-  return 256 + Math.ceil(maxRows(operation.x, program.limits) / 6) * 6 * operation.x.cols * 4;
+  return 768 + Math.ceil(maxRows(operation.x, program.limits) / 6) * 6 * operation.x.cols * 4;
 }
 
 /** Chunks of rows whose logits are in memory at once. */

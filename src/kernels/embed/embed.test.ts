@@ -1,8 +1,26 @@
 import { describe, it } from "vitest";
 import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
+import { expectTrainingAgreement } from "../../../test/training-agreement.ts";
 
 describe.each(rowCounts)("embed of %i tokens", (tokens) => {
-  it.each(["f32", "bf16", "q8", "q4"] as const)("gives the table's own values in %s", (dtype) =>
-    expectAgreement({ tokens, record: ({ r, ids, weight }) => r.embed(ids(19), weight(19, 44, dtype)) }, 1e-7),
+  describe.each([8, 17, 23])("from a table of %i rows", (rows) => {
+    it.each(["f32", "bf16", "q8", "q4"] as const)("gives the table's own values in %s", async (dtype) => {
+      for (const width of [1, 6, 44, 257]) {
+        const tolerance = 1e-7;
+        await expectAgreement(
+          { tokens, record: ({ r, ids, weight }) => r.embed(ids(rows), weight(rows, width, dtype)) },
+          tolerance,
+        );
+      }
+    });
+  });
+
+  it.each([1, 7, 44])("gives the values of a table that is trained, row by row, at width %i", (width) =>
+    expectTrainingAgreement({
+      tokens,
+      record: ({ ids, input, output }) => [
+        { op: "embed", out: output(width), tokens: ids((row) => (row * row) % 19), table: input(width, 19) },
+      ],
+    }),
   );
 });

@@ -3,16 +3,23 @@
  * output is one accumulator that goes through k in ascending order, whatever the tile, so that a row gives the same bits
  * alone and in a batch.
  * Tiles: 6 rows of x × 8 of w fill the 15 registers that V8 hands out (12 sums, 2 of w, 1 of x). Weights go from memory
- * once: as many of them as a cache holds stay there while all x pass by.
+ * once: as many of them as a cache holds stay there while all x pass by. And they come from four places at once, a quarter
+ * of the share apart, as in linear-q8: one after the other, blocks arrive at 10–12 GB/s, so at 17–20.
  */
 import { madd } from "../math.simd";
 import { storeBlock } from "./linear-tile.simd";
 
-/** Weights that stay in the cache: 96 KB of a core's 512 KB and more. */
+/** Weights that stay in the cache, of a core's 512 KB and more. */
 const CACHED_BYTES: i32 = 98304;
 
-/** Of a tile that y does not hold all of, or of the blocks that a few rows meet: (8, 8) f32 (compile.ts knows it). */
-const TILE_BYTES: usize = 256;
+/** Blocks side by side. */
+const STREAMS: i32 = 4;
+
+/** Of K, where tiles over the blocks side by side take turns. */
+const TURN: i32 = 32;
+
+/** A tile of each stream (compile.ts has the sum). */
+const TILE_BYTES: usize = 192;
 
 /** Four weights; W is f32, or u16 for bf16: widened by a shift. */
 function weights<W>(pointer: usize): v128 {
@@ -24,7 +31,7 @@ export function linearFloat<W>(
   y: usize, // (T, O)
   x: usize, // (T, K)
   w: usize, // (O/8, K, 8)
-  scratch: usize, // of this thread: a tile, then T rows, rounded up to sixes, of K
+  scratch: usize, // of this thread: tiles, then T rows, rounded up to sixes, of K
   T: i32,
   K: i32,
   O: i32,
@@ -32,30 +39,30 @@ export function linearFloat<W>(
   to: i32,
 ): void {
   const xs = (<usize>K) << 2;
-  const ys = (<usize>O) << 2;
   const bytes = <usize>K * 8 * sizeof<W>();
-  const tiled = T % 6 == 5 ? T + 1 : T - (T % 6);
-  const panel = scratch + TILE_BYTES;
+  // One or two rows more than whole tiles go without one.
+  const tiled = T % 6 < 3 ? T - (T % 6) : T;
+  const panel = scratch + <usize>STREAMS * TILE_BYTES;
   for (let t = 0; t < tiled; t += 6) pack(panel + <usize>t * xs, x + <usize>t * xs, K, min(6, T - t));
-  const step = tiled == 0 ? to - from : max(1, CACHED_BYTES / <i32>bytes);
-  for (let start = from; start < to; start += step) {
-    const end = min(to, start + step);
-    for (let t = 0; t < tiled; t += 6) {
-      for (let b = start; b < end; b++) {
-        const p = panel + <usize>t * xs,
-          block = w + <usize>b * bytes;
-        if (T - t >= 6 && O - b * 8 >= 8) {
-          sixRows<W>(y + <usize>t * ys + ((<usize>b) << 5), ys, p, block, K);
-        } else {
-          sixRows<W>(scratch, 32, p, block, K);
-          for (let i = 0; i < min(6, T - t); i++) storeBlock(y, scratch + <usize>i * 32, t + i, O, b);
+  while (from < to) {
+    const streams = min(to - from, STREAMS);
+    const each = (to - from) / streams;
+    const step = T <= 6 ? each : max(1, CACHED_BYTES / (<i32>bytes * streams));
+    for (let start = from; start < from + each; start += step) {
+      const end = min(from + each, start + step);
+      for (let t = 0; t < tiled; t += 6) {
+        const turn = t == 0 ? TURN : K; // the first brings the blocks into the cache
+        for (let b = start; b < end; b++) {
+          tiles<W>(y, panel + <usize>t * xs, w, scratch, t, min(6, T - t), K, O, b, each, streams, turn);
         }
       }
+      if (T - tiled == 1) {
+        for (let b = start; b < end; b++) oneRow<W>(y, x, w, scratch, tiled, K, O, b, each, streams);
+      } else if (T - tiled == 2) {
+        for (let b = start; b < end; b++) twoRows<W>(y, x, w, scratch, tiled, K, O, b, each, streams);
+      }
     }
-    const left = T - tiled;
-    if (left == 1) oneRow<W>(y, x, w, scratch, tiled, K, O, start, end);
-    else if (left == 2) twoRows<W>(y, x, w, scratch, tiled, K, O, start, end);
-    else if (left > 2) fourRows<W>(y, x, w, scratch, tiled, left, K, O, start, end);
+    from += streams * each;
   }
 }
 
@@ -72,8 +79,49 @@ function pack(panel: usize, x: usize, K: i32, rows: i32): void {
   }
 }
 
-/** 6 rows of x × a block of w; rows of `out` are `step` apart. */
-function sixRows<W>(out: usize, step: usize, panel: usize, w: usize, K: i32): void {
+/** Up to six rows of x from t on × each stream's block: b and those `each` after it. */
+function tiles<W>(
+  y: usize,
+  panel: usize,
+  w: usize,
+  tile: usize,
+  t: i32,
+  rows: i32,
+  K: i32,
+  O: i32,
+  b: i32,
+  each: i32,
+  streams: i32,
+  turn: i32,
+): void {
+  const ys = (<usize>O) << 2;
+  const bytes = <usize>K * 8 * sizeof<W>();
+  // Sums on their way lie close together: rows of y are often 4 KB apart, and would drive each other from the cache.
+  const direct = turn >= K && (rows == 6 || rows == 4);
+  for (let k = 0; k < K; k += turn) {
+    const p = panel + <usize>k * 24;
+    const count = min(turn, K - k);
+    for (let s = 0; s < streams; s++) {
+      const block = b + s * each;
+      const isWhole = direct && O - block * 8 >= 8;
+      const out = isWhole ? y + <usize>t * ys + ((<usize>block) << 5) : tile + <usize>s * TILE_BYTES;
+      const step = isWhole ? ys : 32;
+      const from = w + <usize>block * bytes + <usize>k * 8 * sizeof<W>();
+      if (rows > 4) sixRows<W>(out, step, p, from, count, k > 0);
+      else fourRows<W>(out, step, p, from, count, k > 0);
+    }
+  }
+  for (let s = 0; s < streams; s++) {
+    const block = b + s * each;
+    if (direct && O - block * 8 >= 8) continue;
+    for (let i = 0; i < rows; i++) storeBlock(y, tile + <usize>s * TILE_BYTES + ((<usize>i) << 5), t + i, O, block);
+  }
+}
+
+/**
+ * 6 rows of x × a block of w, `count` of K; rows of `out` are `step` apart. If it `continues`, `out` holds the sums so far.
+ */
+function sixRows<W>(out: usize, step: usize, panel: usize, w: usize, count: i32, continues: bool): void {
   let a0 = f32x4.splat(0),
     a1 = a0,
     a2 = a0,
@@ -86,7 +134,27 @@ function sixRows<W>(out: usize, step: usize, panel: usize, w: usize, K: i32): vo
     b3 = a0,
     b4 = a0,
     b5 = a0;
-  for (const end = w + <usize>K * 8 * sizeof<W>(); w < end; w += 8 * sizeof<W>()) {
+  if (continues) {
+    let at = out;
+    a0 = v128.load(at);
+    b0 = v128.load(at, 16);
+    at += step;
+    a1 = v128.load(at);
+    b1 = v128.load(at, 16);
+    at += step;
+    a2 = v128.load(at);
+    b2 = v128.load(at, 16);
+    at += step;
+    a3 = v128.load(at);
+    b3 = v128.load(at, 16);
+    at += step;
+    a4 = v128.load(at);
+    b4 = v128.load(at, 16);
+    at += step;
+    a5 = v128.load(at);
+    b5 = v128.load(at, 16);
+  }
+  for (const end = w + <usize>count * 8 * sizeof<W>(); w < end; w += 8 * sizeof<W>()) {
     const u = weights<W>(w),
       v = weights<W>(w + 4 * sizeof<W>());
     let c = v128.load32_splat(panel);
@@ -128,25 +196,82 @@ function sixRows<W>(out: usize, step: usize, panel: usize, w: usize, K: i32): vo
   v128.store(out, b5, 16);
 }
 
-/** Row t alone reads four blocks side by side, a quarter of the share apart, as in linear-q8. */
-function oneRow<W>(y: usize, x: usize, w: usize, tile: usize, t: i32, K: i32, O: i32, from: i32, to: i32): void {
-  const bytes = <usize>K * 8 * sizeof<W>();
-  const row = x + ((<usize>t * <usize>K) << 2);
-  while (from < to) {
-    const streams = min(to - from, 4);
-    const each = (to - from) / streams;
-    const apart = <usize>each * bytes;
-    for (let i = 0; i < each; i++) {
-      // Where there are fewer than four, the last is read again.
-      const w0 = w + <usize>(from + i) * bytes,
-        w1 = w0 + (streams > 1 ? apart : 0),
-        w2 = w1 + (streams > 2 ? apart : 0),
-        w3 = w2 + (streams > 3 ? apart : 0);
-      oneByFour<W>(tile, row, w0, w1, w2, w3, K);
-      for (let s = 0; s < streams; s++) storeBlock(y, tile + <usize>s * 32, t, O, from + i + s * each);
-    }
-    from += streams * each;
+/** As `sixRows`, 4 rows of a panel. */
+function fourRows<W>(out: usize, step: usize, panel: usize, w: usize, count: i32, continues: bool): void {
+  let a0 = f32x4.splat(0),
+    a1 = a0,
+    a2 = a0,
+    a3 = a0;
+  let b0 = a0,
+    b1 = a0,
+    b2 = a0,
+    b3 = a0;
+  if (continues) {
+    let at = out;
+    a0 = v128.load(at);
+    b0 = v128.load(at, 16);
+    at += step;
+    a1 = v128.load(at);
+    b1 = v128.load(at, 16);
+    at += step;
+    a2 = v128.load(at);
+    b2 = v128.load(at, 16);
+    at += step;
+    a3 = v128.load(at);
+    b3 = v128.load(at, 16);
   }
+  for (const end = w + <usize>count * 8 * sizeof<W>(); w < end; w += 8 * sizeof<W>()) {
+    const u = weights<W>(w),
+      v = weights<W>(w + 4 * sizeof<W>());
+    let c = v128.load32_splat(panel);
+    a0 = madd(c, u, a0);
+    b0 = madd(c, v, b0);
+    c = v128.load32_splat(panel, 4);
+    a1 = madd(c, u, a1);
+    b1 = madd(c, v, b1);
+    c = v128.load32_splat(panel, 8);
+    a2 = madd(c, u, a2);
+    b2 = madd(c, v, b2);
+    c = v128.load32_splat(panel, 12);
+    a3 = madd(c, u, a3);
+    b3 = madd(c, v, b3);
+    panel += 24;
+  }
+  v128.store(out, a0);
+  v128.store(out, b0, 16);
+  out += step;
+  v128.store(out, a1);
+  v128.store(out, b1, 16);
+  out += step;
+  v128.store(out, a2);
+  v128.store(out, b2, 16);
+  out += step;
+  v128.store(out, a3);
+  v128.store(out, b3, 16);
+}
+
+/** Row t alone. */
+function oneRow<W>(
+  y: usize,
+  x: usize,
+  w: usize,
+  tile: usize,
+  t: i32,
+  K: i32,
+  O: i32,
+  b: i32,
+  each: i32,
+  streams: i32,
+): void {
+  const bytes = <usize>K * 8 * sizeof<W>();
+  const apart = <usize>each * bytes;
+  // Where there are fewer than four blocks, the last is read again.
+  const w0 = w + <usize>b * bytes,
+    w1 = w0 + (streams > 1 ? apart : 0),
+    w2 = w1 + (streams > 2 ? apart : 0),
+    w3 = w2 + (streams > 3 ? apart : 0);
+  oneByFour<W>(tile, x + ((<usize>t * <usize>K) << 2), w0, w1, w2, w3, K);
+  for (let s = 0; s < streams; s++) storeBlock(y, tile + ((<usize>s) << 5), t, O, b + s * each);
 }
 
 function oneByFour<W>(tile: usize, x: usize, w0: usize, w1: usize, w2: usize, w3: usize, K: i32): void {
@@ -183,22 +308,29 @@ function oneByFour<W>(tile: usize, x: usize, w0: usize, w1: usize, w2: usize, w3
   v128.store(tile, b3, 112);
 }
 
-/** Rows t and t + 1 read two blocks side by side, half the share apart. */
-function twoRows<W>(y: usize, x: usize, w: usize, tile: usize, t: i32, K: i32, O: i32, from: i32, to: i32): void {
+/** Rows t and t + 1, two blocks at a time. */
+function twoRows<W>(
+  y: usize,
+  x: usize,
+  w: usize,
+  tile: usize,
+  t: i32,
+  K: i32,
+  O: i32,
+  b: i32,
+  each: i32,
+  streams: i32,
+): void {
   const bytes = <usize>K * 8 * sizeof<W>();
   const row = x + ((<usize>t * <usize>K) << 2);
-  while (from < to) {
-    const streams = min(to - from, 2);
-    const each = (to - from) / streams;
-    for (let i = 0; i < each; i++) {
-      const w0 = w + <usize>(from + i) * bytes;
-      twoByTwo<W>(tile, row, w0, streams > 1 ? w0 + <usize>each * bytes : w0, K);
-      for (let s = 0; s < streams; s++) {
-        storeBlock(y, tile + <usize>s * 32, t, O, from + i + s * each);
-        storeBlock(y, tile + <usize>s * 32 + 64, t + 1, O, from + i + s * each);
-      }
-    }
-    from += streams * each;
+  for (let s = 0; s < streams; s += 2) {
+    const block = b + s * each;
+    const other = s + 1 < streams ? block + each : block;
+    twoByTwo<W>(tile, row, w + <usize>block * bytes, w + <usize>other * bytes, K);
+    storeBlock(y, tile, t, O, block);
+    storeBlock(y, tile + 32, t, O, other);
+    storeBlock(y, tile + 64, t + 1, O, block);
+    storeBlock(y, tile + 96, t + 1, O, other);
   }
 }
 
@@ -239,66 +371,5 @@ function twoByTwo<W>(tile: usize, x: usize, w0: usize, w1: usize, K: i32): void 
   v128.store(tile, b0, 64);
   v128.store(tile, b1, 80);
   v128.store(tile, b2, 96);
-  v128.store(tile, b3, 112);
-}
-
-/** Three or four rows from t on, block by block. */
-function fourRows<W>(
-  y: usize,
-  x: usize,
-  w: usize,
-  tile: usize,
-  t: i32,
-  rows: i32,
-  K: i32,
-  O: i32,
-  from: i32,
-  to: i32,
-): void {
-  const xs = (<usize>K) << 2;
-  const bytes = <usize>K * 8 * sizeof<W>();
-  const row = x + <usize>t * xs;
-  for (let b = from; b < to; b++) {
-    fourByOne<W>(tile, row, row + xs, row + 2 * xs, row + <usize>(rows - 1) * xs, w + <usize>b * bytes, K);
-    for (let i = 0; i < rows; i++) storeBlock(y, tile + <usize>i * 32, t + i, O, b);
-  }
-}
-
-function fourByOne<W>(tile: usize, x0: usize, x1: usize, x2: usize, x3: usize, w: usize, K: i32): void {
-  let a0 = f32x4.splat(0),
-    a1 = a0,
-    a2 = a0,
-    a3 = a0;
-  let b0 = a0,
-    b1 = a0,
-    b2 = a0,
-    b3 = a0;
-  for (const end = x0 + ((<usize>K) << 2); x0 < end; x0 += 4) {
-    const u = weights<W>(w),
-      v = weights<W>(w + 4 * sizeof<W>());
-    let c = v128.load32_splat(x0);
-    a0 = madd(c, u, a0);
-    b0 = madd(c, v, b0);
-    c = v128.load32_splat(x1);
-    a1 = madd(c, u, a1);
-    b1 = madd(c, v, b1);
-    c = v128.load32_splat(x2);
-    a2 = madd(c, u, a2);
-    b2 = madd(c, v, b2);
-    c = v128.load32_splat(x3);
-    a3 = madd(c, u, a3);
-    b3 = madd(c, v, b3);
-    x1 += 4;
-    x2 += 4;
-    x3 += 4;
-    w += 8 * sizeof<W>();
-  }
-  v128.store(tile, a0);
-  v128.store(tile, b0, 16);
-  v128.store(tile, a1, 32);
-  v128.store(tile, b1, 48);
-  v128.store(tile, a2, 64);
-  v128.store(tile, b2, 80);
-  v128.store(tile, a3, 96);
   v128.store(tile, b3, 112);
 }
