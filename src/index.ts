@@ -2,11 +2,11 @@
  * mobilellm in a browser or any other runtime with web APIs: loads models from bytes. In Node the package's entry is
  * node.ts, which adds files and the Hub.
  */
-import type { WorkerPort } from "./backends/wasm/wasm.ts";
 import { FormatError } from "./errors.ts";
 import { openBytes, type ModelBytes } from "./formats/open-bytes.ts";
 import type { Model } from "./inference/model.ts";
 import { checkModelOptions, type ModelOptions, openModel } from "./open-model.ts";
+import { webEdge } from "./web-edge.ts";
 
 export * from "./public.ts";
 
@@ -22,11 +22,7 @@ const bundledModel = new URL("../models/stories.gguf", import.meta.url);
 export async function loadModel(source?: ModelBytes, options: ModelOptions = {}): Promise<Model> {
   checkModelOptions(options);
   const checkpoint = await openBytes(source ?? (await fetchBundled()));
-  return openModel(checkpoint, options, {
-    spawn: spawnWebWorker,
-    canShare: "crossOriginIsolated" in globalThis && crossOriginIsolated,
-    cores: globalThis.navigator?.hardwareConcurrency ?? 1,
-  });
+  return openModel(checkpoint, options, webEdge());
 }
 
 async function fetchBundled(): Promise<Blob> {
@@ -37,14 +33,4 @@ async function fetchBundled(): Promise<Blob> {
     );
   }
   return response.blob();
-}
-
-function spawnWebWorker(): WorkerPort {
-  const worker = new Worker(new URL("./backends/wasm/worker.web.js", import.meta.url), { type: "module" });
-  return {
-    post: (message, transfer) => worker.postMessage(message, transfer),
-    onMessage: (listener) => worker.addEventListener("message", (event) => listener(event.data)),
-    onError: (listener) => worker.addEventListener("error", (event) => listener(new Error(event.message))),
-    terminate: async () => worker.terminate(),
-  };
 }

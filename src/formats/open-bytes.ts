@@ -2,26 +2,34 @@
 import { bytesSource, type Checkpoint } from "./checkpoint.ts";
 import { FormatError } from "../errors.ts";
 import { openGguf } from "./gguf/gguf-llama.ts";
-import { openHfFolder } from "./hf-folder.ts";
+import { type FileSet, openHfFolder } from "./hf-folder.ts";
+
+/** Files in memory, by name. */
+export type FileRecord = Readonly<Record<string, Uint8Array | Blob>>;
 
 /** A GGUF file, or the files of a Hugging Face folder by name. */
-export type ModelBytes = Uint8Array | Blob | Readonly<Record<string, Uint8Array | Blob>>;
+export type ModelBytes = Uint8Array | Blob | FileRecord;
 
 export async function openBytes(source: ModelBytes, name = "model"): Promise<Checkpoint> {
   if (source instanceof Uint8Array || source instanceof Blob) return openGguf(bytesSource(`${name}.gguf`, source));
   if (typeof source !== "object" || source === null) {
     throw new TypeError(
-      `loadModel: expected a GGUF file's bytes or a record of files, got ${typeof source}. In Node, import "mobilellm" to load paths.`,
+      `${name}: expected a GGUF file's bytes or a record of files, got ${typeof source}. In Node, import "mobilellm" to load paths.`,
     );
   }
-  return openHfFolder({
+  return openHfFolder(recordFiles(name, source));
+}
+
+/** @param name for messages. */
+export function recordFiles(name: string, record: FileRecord): FileSet {
+  return {
     name,
-    list: async () => Object.keys(source),
+    list: async () => Object.keys(record),
     async open(path) {
-      const bytes = source[path];
+      const bytes = record[path];
       if (bytes === undefined) throw new FormatError(`${name}: ${path} is required and missing. Add it to the record.`);
       return bytesSource(path, bytes);
     },
     close: async () => {},
-  });
+  };
 }

@@ -161,6 +161,8 @@ export type TensorToWrite = {
   readonly bytes: () => Uint8Array | Promise<Uint8Array>;
 };
 
+const DEFAULT_METADATA: Readonly<Record<string, string>> = { format: "pt" };
+
 /**
  * Writes a file, one tensor in memory at a time.
  * @param metadata transformers asks for `format: "pt"`, which is the default.
@@ -169,19 +171,10 @@ export type TensorToWrite = {
 export async function writeSafetensors(
   sink: ByteSink,
   tensors: readonly TensorToWrite[],
-  metadata: Readonly<Record<string, string>> = { format: "pt" },
+  metadata: Readonly<Record<string, string>> = DEFAULT_METADATA,
 ): Promise<void> {
-  // Wide elements first, so that every tensor lies at a multiple of its element's size.
-  const inOrder = [...tensors].sort((a, b) => blockLayout[b.encoding].bytes - blockLayout[a.encoding].bytes);
-  const header = new Map<string, unknown>([["__metadata__", metadata]]);
-  let end = 0;
-  for (const { name, shape, encoding } of inOrder) {
-    if (header.has(name)) throw new RangeError(`writeSafetensors: tensor ${name} was given twice.`);
-    const begin = end;
-    end += byteCount(shape, encoding);
-    header.set(name, { dtype: encoding, shape, data_offsets: [begin, end] });
-  }
-  await sink.write(encodeHeader(JSON.stringify(Object.fromEntries(header))));
+  const { inOrder, header } = layOut(tensors, metadata);
+  await sink.write(header);
   for (const tensor of inOrder) {
     const bytes = await tensor.bytes();
     const expected = byteCount(tensor.shape, tensor.encoding);
@@ -192,6 +185,32 @@ export async function writeSafetensors(
     }
     await sink.write(bytes);
   }
+}
+
+/** Of the file that `writeSafetensors` writes. */
+export function safetensorsSize(
+  tensors: readonly Omit<TensorToWrite, "bytes">[],
+  metadata: Readonly<Record<string, string>> = DEFAULT_METADATA,
+): number {
+  const { header, dataBytes } = layOut(tensors, metadata);
+  return header.length + dataBytes;
+}
+
+function layOut<T extends Omit<TensorToWrite, "bytes">>(
+  tensors: readonly T[],
+  metadata: Readonly<Record<string, string>>,
+): { inOrder: readonly T[]; header: Uint8Array; dataBytes: number } {
+  // Wide elements first, so that every tensor lies at a multiple of its element's size.
+  const inOrder = [...tensors].sort((a, b) => blockLayout[b.encoding].bytes - blockLayout[a.encoding].bytes);
+  const header = new Map<string, unknown>([["__metadata__", metadata]]);
+  let end = 0;
+  for (const { name, shape, encoding } of inOrder) {
+    if (header.has(name)) throw new RangeError(`writeSafetensors: tensor ${name} was given twice.`);
+    const begin = end;
+    end += byteCount(shape, encoding);
+    header.set(name, { dtype: encoding, shape, data_offsets: [begin, end] });
+  }
+  return { inOrder, header: encodeHeader(JSON.stringify(Object.fromEntries(header))), dataBytes: end };
 }
 
 function byteCount(shape: readonly number[], encoding: FloatEncoding): number {

@@ -6,7 +6,7 @@ import { wasm } from "../../test/kernel-agreement.ts";
 import { fakeConfig } from "../../test/training/fake-trainer.ts";
 import { FormatError } from "../errors.ts";
 import { fromHfConfig, type ModelConfig, type Sharing } from "../model/config.ts";
-import { openSavedTrainer, saveTrainer } from "./node-save.ts";
+import { openTrainerFolder, saveTrainer } from "./node-save.ts";
 import { randomParameters } from "./parameter-sources.ts";
 import { createTrainerOn, type TrainerCore } from "./trainer.ts";
 
@@ -34,7 +34,7 @@ function create(config: ModelConfig): Promise<TrainerCore> {
 }
 
 async function resume(directory: string): Promise<TrainerCore> {
-  const { checkpoint, state, source, ...opened } = await openSavedTrainer(directory);
+  const { checkpoint, state, source, ...opened } = await openTrainerFolder(directory);
   try {
     return await createTrainerOn(wasm, fromHfConfig(checkpoint.config), source, state);
   } finally {
