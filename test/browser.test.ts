@@ -1,26 +1,12 @@
 /**
  * dist/ in a real browser, Chromium, with and without cross-origin isolation: what a page computes is what Node computes,
- * bit for bit. Needs a build, and Chromium at /usr/bin/chromium or where the environment variable CHROMIUM says.
+ * bit for bit. Needs a build, and Chromium (see browser/pages.ts).
  */
-import { existsSync } from "node:fs";
 import { type Dtype, loadModel } from "mobilellm";
-import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type PageServer, startPageServer } from "./browser/page-server.ts";
+import { openPages, type Pages } from "./browser/pages.ts";
 import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./browser/tiny-checkpoint.ts";
 import { createRandom } from "../src/random.ts";
-
-const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-const args = [
-  "--headless",
-  "--no-sandbox",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
 
 const random = createRandom(11);
 /** Longer than one replay of 64 tokens and off the vector size. */
@@ -35,44 +21,14 @@ type Request = { readonly dtype: Dtype; readonly prompt: readonly number[]; read
 type Ticks = Record<"tokens" | "elapsedMs" | "ticks" | "longestGapMs", number>;
 
 let checkpoint: TinyCheckpoint;
-let server: PageServer;
-let browser: Browser;
+let pages: Pages;
 
 beforeAll(async () => {
-  if (!existsSync(executablePath)) {
-    throw new Error(
-      `test/browser.test.ts needs Chromium, and there is none at ${executablePath}. Install it (Debian: apt-get install chromium), or set the environment variable CHROMIUM to its path.`,
-    );
-  }
   checkpoint = await makeTinyCheckpoint(7);
-  server = await startPageServer(checkpoint);
-  browser = await chromium.launch({ executablePath, args });
+  pages = await openPages(checkpoint);
 });
 
-afterAll(async () => {
-  await browser?.close();
-  await server?.close();
-});
-
-/** Opens a page with the package loaded, and fails the test for anything that goes wrong in it. */
-async function withPage<T>(kind: "isolated" | "plain", use: (page: Page) => Promise<T>): Promise<T> {
-  const page = await browser.newPage();
-  const errors: string[] = [];
-  page.on("pageerror", (error) => errors.push(error.message));
-  page.on("requestfailed", (request) => errors.push(`${request.url()}: ${request.failure()?.errorText}`));
-  page.on("response", (response) => {
-    if (!response.ok()) errors.push(`${response.url()}: ${response.status()}`);
-  });
-  try {
-    await page.goto(`${server.origin}/${kind}/index.html`);
-    expect(errors).toEqual([]);
-    const result = await use(page);
-    expect(errors).toEqual([]);
-    return result;
-  } finally {
-    await page.close();
-  }
-}
+afterAll(() => pages?.close());
 
 /** Runs in the page, so it uses nothing from around it. */
 async function runInPage({ dtype, prompt, maxTokens }: Request): Promise<Outcome> {
@@ -138,13 +94,13 @@ describe.each([
   ["plain", false, "1 thread"],
 ] as const)("a page that is %s", (kind, isIsolated, threads) => {
   it("is cross-origin isolated only with the headers", async () => {
-    expect(await withPage(kind, (page) => page.evaluate(() => globalThis.crossOriginIsolated))).toBe(isIsolated);
+    expect(await pages.withPage(kind, (page) => page.evaluate(() => globalThis.crossOriginIsolated))).toBe(isIsolated);
   });
 
   it.each(["f32", "q8"] as const)("computes in %s what Node computes, bit for bit", async (dtype) => {
     const request = { dtype, prompt, maxTokens: NEW_TOKENS };
     const inNode = await runInNode(request);
-    const inPage = await withPage(kind, (page) => page.evaluate(runInPage, request));
+    const inPage = await pages.withPage(kind, (page) => page.evaluate(runInPage, request));
 
     expect(inNode.description).toBe("wasm (relaxed SIMD, 2 threads)");
     expect(inPage.description).toBe(`wasm (relaxed SIMD, ${threads})`);
@@ -156,7 +112,7 @@ describe.each([
 
   it("keeps its main thread free while it computes", async () => {
     const request: Request = { dtype: "f32", prompt, maxTokens: 800 };
-    const { tokens, elapsedMs, ticks, longestGapMs } = await withPage(kind, (page) =>
+    const { tokens, elapsedMs, ticks, longestGapMs } = await pages.withPage(kind, (page) =>
       page.evaluate(tickWhileGenerating, request),
     );
     expect(tokens).toBe(800);
@@ -165,7 +121,7 @@ describe.each([
   });
 
   it("reports a damaged file as a FormatError", async () => {
-    const name = await withPage(kind, (page) =>
+    const name = await pages.withPage(kind, (page) =>
       page.evaluate(async () => {
         const { loadModel } = globalThis as unknown as PageGlobals;
         const files = { "config.json": new Uint8Array(3), "model.safetensors": new Uint8Array(3) };

@@ -23,12 +23,13 @@ async function pageHtml(): Promise<string> {
     <script type="importmap">${JSON.stringify({ imports })}</script>
     <script type="module">
       import { loadModel } from "./dist/index.js";
+      import * as training from "./dist/training.js";
       const fetchBytes = async (name) => new Uint8Array(await (await fetch(name)).arrayBuffer());
       const fetchCheckpoint = async () => ({
         "config.json": await fetchBytes("config.json"),
         "model.safetensors": await fetchBytes("model.safetensors"),
       });
-      Object.assign(globalThis, { loadModel, fetchCheckpoint });
+      Object.assign(globalThis, { loadModel, fetchCheckpoint, training });
     </script>`;
 }
 
