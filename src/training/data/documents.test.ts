@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { createTokenizer } from "../../tokenizer/create-tokenizer.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { type DocumentPart, partsOf, splitDocuments } from "./documents.ts";
-import { createPartEncoder } from "./node-prepare.ts";
+import { createPartEncoder } from "./encode-documents.ts";
 
 async function* inBlocks(text: string, sizes: readonly number[]): AsyncGenerator<string> {
   for (let start = 0, i = 0; start < text.length; i++) {

@@ -1,6 +1,6 @@
 /** Rows to train on from folders that `mobilellm data` made. */
 import { FormatError } from "../../errors.ts";
-import { createLoader, type Loader as MixtureLoader } from "./mixture.ts";
+import { checkSettings, createLoader, type Loader as MixtureLoader } from "./mixture.ts";
 import { type Dataset, openDataset } from "./node-dataset.ts";
 import { windowRows } from "./rows.ts";
 
@@ -31,10 +31,7 @@ export type LoaderOptions = {
  * @throws {FormatError} for damaged data sets, and for some that were made with different tokenizers.
  */
 export async function openLoader({ datasets, length, seed, position }: LoaderOptions): Promise<Loader> {
-  if (!Number.isSafeInteger(length) || length < 1) {
-    throw new RangeError(`openLoader: length must be a whole number from 1 on, got ${length}.`);
-  }
-  if (!Number.isSafeInteger(seed)) throw new RangeError(`openLoader: seed must be a whole number, got ${seed}.`);
+  checkSettings({ length, seed });
   const opened: Dataset[] = [];
   const close = async (): Promise<void> => {
     for (const dataset of opened.splice(0)) await dataset.close();

@@ -114,25 +114,25 @@ describe("a loader", () => {
     const open = (changed: object, other = parts): unknown =>
       createLoader(other, { ...settings, position: { ...position, ...changed } as LoaderPosition });
     expect(() => open({ length: 8 })).toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: openLoader: the position was taken with length 8 and seed 3, got length 4 and seed 3. Go on with the settings that the run began with.]`,
+      `[RangeError: loader: the position was taken with length 8 and seed 3, got length 4 and seed 3. Go on with the settings that the run began with.]`,
     );
     expect(() => open({}, [part(0, 80, LENGTH)])).toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: openLoader: the position belongs to data sets of 11 rows, got 20. Go on with the data sets that the run began with.]`,
+      `[RangeError: loader: the position belongs to data sets of 11 rows, got 20. Go on with the data sets that the run began with.]`,
     );
     expect(() => open({ version: 2 })).toThrowErrorMatchingInlineSnapshot(
-      `[FormatError: openLoader: a loader's position of version 1 was required, got an object.]`,
+      `[FormatError: loader: a loader's position of version 1 was required, got an object.]`,
     );
     expect(() => open({ parts: [{ rows: 11, drawn: -1 }] })).toThrowErrorMatchingInlineSnapshot(
-      `[FormatError: openLoader: counts of rows were required in a position, got {"rows":11,"drawn":-1}.]`,
+      `[FormatError: loader: counts of rows were required in a position, got {"rows":11,"drawn":-1}.]`,
     );
     expect(() => createLoader([], settings)).toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: openLoader: one data set or more was required, got none.]`,
+      `[RangeError: loader: one data set or more was required, got none.]`,
     );
     expect(() => createLoader([part(0, 8, 4, 1), part(9, 8, 4)], settings)).toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: openLoader: weights were required for all data sets or for none, part 9 has none.]`,
+      `[RangeError: loader: weights were required for all data sets or for none, part 9 has none.]`,
     );
     expect(() => createLoader([part(0, 8, 4, 0)], settings)).toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: openLoader: the weight of part 0 must be a number above 0, got 0.]`,
+      `[RangeError: loader: the weight of part 0 must be a number above 0, got 0.]`,
     );
     expect(() => createLoader([part(0, 0, 4)], settings)).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: part 0: tokens to train on were required, it holds none.]`,

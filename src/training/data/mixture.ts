@@ -122,19 +122,26 @@ export function createLoader(parts: readonly MixturePart[], { length, seed, posi
   };
 }
 
+export function checkSettings({ length, seed }: LoaderSettings): void {
+  if (!Number.isSafeInteger(length) || length < 1) {
+    throw new RangeError(`loader: length must be a whole number from 1 on, got ${length}.`);
+  }
+  if (!Number.isSafeInteger(seed)) throw new RangeError(`loader: seed must be a whole number, got ${seed}.`);
+}
+
 /** Shares that add up to 1. */
 function weightsOf(parts: readonly MixturePart[]): number[] {
-  if (parts.length === 0) throw new RangeError("openLoader: one data set or more was required, got none.");
+  if (parts.length === 0) throw new RangeError("loader: one data set or more was required, got none.");
   for (const { name, train, weight } of parts) {
     if (train.count === 0) throw new FormatError(`${name}: tokens to train on were required, it holds none.`);
     if (weight !== undefined && !(weight > 0 && weight < Number.POSITIVE_INFINITY)) {
-      throw new RangeError(`openLoader: the weight of ${name} must be a number above 0, got ${weight}.`);
+      throw new RangeError(`loader: the weight of ${name} must be a number above 0, got ${weight}.`);
     }
   }
   const given = parts.filter(({ weight }) => weight !== undefined);
   if (given.length > 0 && given.length < parts.length) {
     const { name } = parts.find(({ weight }) => weight === undefined)!;
-    throw new RangeError(`openLoader: weights were required for all data sets or for none, ${name} has none.`);
+    throw new RangeError(`loader: weights were required for all data sets or for none, ${name} has none.`);
   }
   const weights = parts.map(({ weight, train }) => weight ?? train.count);
   const total = sum(weights);
@@ -144,17 +151,17 @@ function weightsOf(parts: readonly MixturePart[]): number[] {
 /** A position comes out of somebody's file. */
 function drawnAt(position: unknown, parts: readonly MixturePart[], length: number, seed: number): number[] {
   if (!isObject(position) || position["version"] !== 1 || !Array.isArray(position["parts"])) {
-    throw new FormatError(`openLoader: a loader's position of version 1 was required, got ${describe(position)}.`);
+    throw new FormatError(`loader: a loader's position of version 1 was required, got ${describe(position)}.`);
   }
   if (position["length"] !== length || position["seed"] !== seed) {
     throw new RangeError(
-      `openLoader: the position was taken with length ${describe(position["length"])} and seed ${describe(position["seed"])}, got length ${length} and seed ${seed}. Go on with the settings that the run began with.`,
+      `loader: the position was taken with length ${describe(position["length"])} and seed ${describe(position["seed"])}, got length ${length} and seed ${seed}. Go on with the settings that the run began with.`,
     );
   }
   const known = (position["parts"] as unknown[]).map((part) => {
     const { rows, drawn } = isObject(part) ? part : {};
     if (!Number.isSafeInteger(rows) || !Number.isSafeInteger(drawn) || (drawn as number) < 0) {
-      throw new FormatError(`openLoader: counts of rows were required in a position, got ${describe(part)}.`);
+      throw new FormatError(`loader: counts of rows were required in a position, got ${describe(part)}.`);
     }
     return { rows: rows as number, drawn: drawn as number };
   });
@@ -162,7 +169,7 @@ function drawnAt(position: unknown, parts: readonly MixturePart[], length: numbe
   const knownRows = known.map((part) => part.rows).join(", ");
   if (rows !== knownRows) {
     throw new RangeError(
-      `openLoader: the position belongs to data sets of ${knownRows} rows, got ${rows}. Go on with the data sets that the run began with.`,
+      `loader: the position belongs to data sets of ${knownRows} rows, got ${rows}. Go on with the data sets that the run began with.`,
     );
   }
   return known.map(({ drawn }) => drawn);

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { printJson } from "../../formats/json.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import type { DocumentPart } from "./documents.ts";
+import { createPartEncoder, endOfText } from "./encode-documents.ts";
 import { type Manifest, MANIFEST_FILE, noCounts, type SourceCounts, type SplitName } from "./manifest.ts";
 import { createShardWriter, sha256, shardFile, writeFileSynced, writeFolder } from "./node-dataset.ts";
 import {
@@ -183,25 +183,6 @@ export async function writeDataset(
 
 export function newSource({ path, bytes }: { readonly path: string; readonly bytes: number }): SourceCounts {
   return { file: basename(path), fileBytes: bytes, emptyDocuments: 0, train: noCounts(), heldOut: noCounts() };
-}
-
-/** @throws {FormatError} if the tokenizer names no end-of-text token. */
-export function endOfText(tokenizer: Tokenizer): number {
-  const [eosToken] = tokenizer.eosTokens;
-  if (eosToken === undefined) {
-    throw new FormatError(
-      "tokenizer: an end-of-text token is required, its files name none. Add eos_token to tokenizer_config.json.",
-    );
-  }
-  return eosToken;
-}
-
-/** Encodes the parts of a document as if it were whole; no beginning-of-text token. */
-export function createPartEncoder(tokenizer: Tokenizer): (part: DocumentPart) => number[] {
-  const encode = (text: string): number[] => tokenizer.encode(text, { addBos: false });
-  // A part goes on with a space. A tokenizer that puts one before every text must not get a second.
-  const bringsSpace = encode("a b").join() !== [...encode("a"), ...encode(" b")].join();
-  return ({ text, isFirst }) => encode(!isFirst && bringsSpace && text.startsWith(" ") ? text.slice(1) : text);
 }
 
 /** A number in [0, 1) that a document and the seed decide. */

@@ -1,0 +1,23 @@
+/** Documents as tokens: one after the other, an end-of-text token after each. */
+import { FormatError } from "../../errors.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import type { DocumentPart } from "./documents.ts";
+
+/** @throws {FormatError} if the tokenizer names no end-of-text token. */
+export function endOfText(tokenizer: Tokenizer): number {
+  const [eosToken] = tokenizer.eosTokens;
+  if (eosToken === undefined) {
+    throw new FormatError(
+      "tokenizer: an end-of-text token is required, its files name none. Add eos_token to tokenizer_config.json.",
+    );
+  }
+  return eosToken;
+}
+
+/** Encodes the parts of a document as if it were whole; no beginning-of-text token. */
+export function createPartEncoder(tokenizer: Tokenizer): (part: DocumentPart) => number[] {
+  const encode = (text: string): number[] => tokenizer.encode(text, { addBos: false });
+  // A part goes on with a space. A tokenizer that puts one before every text must not get a second.
+  const bringsSpace = encode("a b").join() !== [...encode("a"), ...encode(" b")].join();
+  return ({ text, isFirst }) => encode(!isFirst && bringsSpace && text.startsWith(" ") ? text.slice(1) : text);
+}

@@ -1,0 +1,90 @@
+/** Rows to train on from what a page has in memory: texts, conversations. */
+import { refuseUnknownKeys } from "../../errors.ts";
+import type { ChatMessage } from "../../tokenizer/chat-template.ts";
+import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
+import { type ChatLoader, createChatLoader, encodeAt } from "./chat-mixture.ts";
+import { partsOf } from "./documents.ts";
+import { createPartEncoder, endOfText } from "./encode-documents.ts";
+import { checkSettings, createLoader, type Loader } from "./mixture.ts";
+import { windowRows } from "./rows.ts";
+import { streamOf } from "./token-stream.ts";
+
+export type TextLoaderOptions = {
+  /** The model's. */
+  readonly tokenizer: Tokenizer;
+  /** T; rows have one token more. */
+  readonly length: number;
+  /** The same seed gives the same rows. */
+  readonly seed: number;
+  /** How many texts at the end are never trained on. Default: 0. */
+  readonly heldOut?: number | undefined;
+  /** A loader's `position`: goes on from there. */
+  readonly position?: unknown;
+};
+
+export type ConversationLoaderOptions = TextLoaderOptions & {
+  /** `pad` (the default): a row for each conversation. `pack`: as many whole ones in a row as fit. */
+  readonly packing?: "pad" | "pack" | undefined;
+};
+
+const textKeys = ["tokenizer", "length", "seed", "heldOut", "position"];
+
+/**
+ * Cuts texts into rows and shuffles all of them in each epoch: the rows that `mobilellm data prepare` and a run make of them.
+ * @example
+ * const loader = loadTexts(stories, { tokenizer: model.tokenizer!, length: 256, seed: 1, heldOut: 10 });
+ * await trainer.step([await loader.next(8)]); // 8 rows of 257 ids
+ * @throws {FormatError} if the tokenizer names no end-of-text token, and if there is no text to train on.
+ */
+export function loadTexts(texts: readonly string[], options: TextLoaderOptions): Loader {
+  refuseUnknownKeys("loadTexts", options, textKeys);
+  checkSettings(options);
+  const { tokenizer, length, seed, position } = options;
+  const eosToken = endOfText(tokenizer);
+  const encode = createPartEncoder(tokenizer);
+  const tokensOf = (documents: readonly string[]): number[] => {
+    const tokens: number[] = [];
+    for (const document of documents) {
+      for (const part of partsOf(document)) for (const token of encode(part)) tokens.push(token);
+      tokens.push(eosToken);
+    }
+    return tokens;
+  };
+  const [train, heldOut] = split(
+    texts.filter((text) => text.trim() !== ""),
+    options.heldOut,
+  );
+  const part = {
+    name: "texts",
+    train: windowRows(streamOf(tokensOf(train)), length),
+    heldOut: windowRows(streamOf(tokensOf(heldOut)), length),
+    heldOutBytes: heldOut.reduce((sum, text) => sum + new TextEncoder().encode(text).length, 0),
+  };
+  return createLoader([part], { length, seed, position });
+}
+
+/**
+ * Rows in which what the assistant says is learned, and what others say is only read.
+ * @example const loader = loadConversations([[{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello!" }]], options);
+ * @throws {RangeError} if the tokenizer has no chat template, {FormatError} if it refuses the messages.
+ */
+export function loadConversations(
+  conversations: readonly (readonly ChatMessage[])[],
+  options: ConversationLoaderOptions,
+): ChatLoader {
+  refuseUnknownKeys("loadConversations", options, [...textKeys, "packing"]);
+  checkSettings(options);
+  const encoded = conversations.map((messages, index) =>
+    encodeAt(options.tokenizer, messages, `conversation ${index}`),
+  );
+  const [train, heldOut] = split(encoded, options.heldOut);
+  return createChatLoader("conversations", { train, heldOut }, options);
+}
+
+function split<T>(all: readonly T[], heldOut: number = 0): readonly [readonly T[], readonly T[]] {
+  if (!Number.isSafeInteger(heldOut) || heldOut < 0) {
+    throw new RangeError(`loader: heldOut must be a whole number from 0 on, got ${heldOut}.`);
+  }
+  const trained = Math.max(0, all.length - heldOut);
+  return [all.slice(0, trained), all.slice(trained)];
+}
