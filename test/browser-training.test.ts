@@ -5,8 +5,8 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadModel, type ModelConfig } from "mobilellm";
-import { createTrainer as createNodeTrainer, type Row, type StepReport } from "mobilellm/training";
+import { bundledModel, loadModel, type ModelConfig } from "mobilellm";
+import { createTrainer as createNodeTrainer, loadTexts, type Row, type StepReport } from "mobilellm/training";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRandom } from "../src/random.ts";
 import { noSharing } from "../src/model/config.ts";
@@ -16,9 +16,9 @@ import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./browser/t
 
 /** What the page's script leaves for the function that runs in it, and what Node has in its place. */
 type Tools = {
-  readonly loadModel: (files: webTraining.SavedFiles, options: object) => ReturnType<typeof loadModel>;
+  readonly loadModel: (files: webTraining.SavedFiles | undefined, options: object) => ReturnType<typeof loadModel>;
   readonly fetchCheckpoint: () => Promise<TinyCheckpoint>;
-  readonly training: Pick<typeof webTraining, "createTrainer">;
+  readonly training: Pick<typeof webTraining, "createTrainer" | "loadTexts">;
 };
 
 type Request = {
@@ -77,7 +77,7 @@ let pages: Pages;
 beforeAll(async () => {
   root = await mkdtemp(join(tmpdir(), "mobilellm-browser-"));
   checkpoint = await makeTinyCheckpoint(7);
-  pages = await openPages(checkpoint);
+  pages = await openPages({ ...checkpoint, "models/stories.gguf": await readFile(bundledModel) });
 });
 
 afterAll(async () => {
@@ -158,6 +158,7 @@ const inNode: Tools = {
   loadModel,
   fetchCheckpoint: async () => checkpoint,
   training: {
+    loadTexts,
     async createTrainer({ resume, ...options }) {
       const trainer = await createNodeTrainer({
         ...(options as object),
@@ -214,4 +215,25 @@ describe.each([
     for (const name of files) expect(actual.resumed.end[name] === actual.end[name], `resumed ${name}`).toBe(true);
     expect(actual).toEqual(wanted);
   });
+});
+
+/** Finetunes the bundled model, in the page and in Node. */
+async function finetune(texts: readonly string[], tools?: Tools): Promise<unknown> {
+  const { loadModel, training } = tools ?? (globalThis as unknown as Tools);
+  const model = await loadModel(undefined, { dtype: "f32", threads: 2 });
+  const trainer = await training.createTrainer({ model, schedule: { kind: "constant", peak: 1e-3 }, threads: 2 });
+  const loader = training.loadTexts(texts, { tokenizer: model.tokenizer!, length: 24, seed: 1 });
+  const losses: number[] = [];
+  for (let step = 0; step < 4; step++) losses.push((await trainer.step([await loader.next(2)])).loss);
+  const { text } = await model.generate("The lighthouse", { temperature: 0, maxTokens: 12 }).result;
+  await trainer.dispose();
+  await model.dispose();
+  return { losses, text, position: loader.position };
+}
+
+it("a page finetunes the bundled model on texts as Node does", async () => {
+  const texts = Array.from({ length: 6 }, () => "The lighthouse keeper counts ships, and every ship counts him.");
+  const expected = (await finetune(texts, inNode)) as { losses: number[]; text: string };
+  expect(expected.losses.at(-1)).toBeLessThan(expected.losses[0]!);
+  expect(await pages.withPage("isolated", (page) => page.evaluate(finetune, texts))).toEqual(expected);
 });
