@@ -166,18 +166,22 @@ describe("openHubModel", () => {
     breaks = 2;
     expect((await fetchAll())["model.safetensors"]).toBe(sha256(big));
     const ranges = requests.filter(({ url }) => url === "/model.safetensors").map(({ range }) => range);
-    expect(ranges).toEqual([undefined, "bytes=100000-", "bytes=200000-"]);
+    expect(ranges).toEqual([undefined, expect.stringMatching(/^bytes=\d+-$/), expect.stringMatching(/^bytes=\d+-$/)]);
   });
 
   test("goes on in the next run after the connection kept breaking off", async () => {
     breaks = 4;
     breakAfter = 50_000;
-    expect(await messageOf(fetchAll())).toMatchInlineSnapshot(
-      `"HubError: model.safetensors: the connection broke off 4 times, last at 200000 of 300000 bytes (other side closed). Run it again to go on from there."`,
+    const message = await messageOf(fetchAll());
+    // What arrived just before a break-off may be lost with it: fetch drops what nobody has read yet.
+    const [position] = /\d+(?= of)/.exec(message)!;
+    expect(Number(position)).toBeGreaterThan(0);
+    expect(message).toBe(
+      `HubError: model.safetensors: the connection broke off 4 times, last at ${position} of 300000 bytes (other side closed). Run it again to go on from there.`,
     );
     requests = [];
     expect((await fetchAll())["model.safetensors"]).toBe(sha256(big));
-    expect(requests.find(({ url }) => url === "/model.safetensors")!.range).toBe("bytes=200000-");
+    expect(requests.find(({ url }) => url === "/model.safetensors")!.range).toBe(`bytes=${position}-`);
     expect(await readdir(repo("blobs"))).toHaveLength(2);
   });
 
