@@ -33,10 +33,10 @@ export type LoadedModel = {
   readonly machine: Machine;
 };
 
-/** Tokens of one replay: wide enough for the kernels' tiles, short enough for a cancel where memory is not shared. */
-const MAX_TOKENS = 64;
-/** Rows of logits of one replay: most of those that are scored. 48 × 49,152 × 4 bytes are 9 MB. */
-const MAX_OUTPUTS = 48;
+/** Tokens of one replay: so many that reading the weights hardly counts, few enough for a cancel where memory is not shared. */
+const MAX_TOKENS = 128;
+/** Rows of logits of one replay: most of those that are scored. 90 × 49,152 × 4 bytes are 18 MB. */
+const MAX_OUTPUTS = 90;
 /** Of one upload. */
 const PIECE_BYTES = 1 << 20;
 const DEFAULT_CONTEXT = 2048;
