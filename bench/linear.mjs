@@ -6,9 +6,8 @@
  *   npm run build && node bench/linear.mjs [threads] [dtype,…]
  */
 import { availableParallelism } from "node:os";
-import { setFlagsFromString } from "node:v8";
-import { Worker } from "node:worker_threads";
 import { createWasmBackend } from "../dist/backends/wasm/wasm.js";
+import { nodeEdge } from "../dist/node.js";
 import { createRecorder } from "../dist/program/recorder.js";
 import { dtypes, packedBytes } from "../dist/tensor/dtype.js";
 
@@ -17,21 +16,7 @@ const SIZE = 4096;
 const MATRICES = 8;
 const ROUNDS = 15;
 
-setFlagsFromString("--experimental-wasm-relaxed-simd");
-const spawn = () => {
-  const worker = new Worker(new URL("../dist/backends/wasm/worker.node.js", import.meta.url));
-  worker.unref();
-  return {
-    /** @param {unknown} message @param {ArrayBuffer[]} transfer */
-    post: (message, transfer) => worker.postMessage(message, transfer),
-    /** @param {(reply: any) => void} listener */
-    onMessage: (listener) => void worker.on("message", listener),
-    /** @param {(error: Error) => void} listener */
-    onError: (listener) => void worker.on("error", listener),
-    terminate: async () => void (await worker.terminate()),
-  };
-};
-const backend = createWasmBackend({ spawn, threads, canShare: true });
+const backend = createWasmBackend({ ...nodeEdge(), threads });
 console.log(`${threads} of ${availableParallelism()} threads, best and median of ${ROUNDS}`);
 
 const chosen = process.argv[3]?.split(",") ?? dtypes;

@@ -92,7 +92,7 @@ export async function openTokenizer(path: string): Promise<Tokenizer> {
 /** Threads of this process, which share memory. */
 export function nodeEdge(): ModelEdge {
   allowRelaxedSimd();
-  return { spawn: spawnThread, canShare: true, cores: availableParallelism() };
+  return { spawn: () => spawnThread(), canShare: true, cores: availableParallelism() };
 }
 
 /** Node 20 keeps relaxed SIMD behind a flag, which holds for modules compiled after it is set; later versions ignore it. */
@@ -100,8 +100,9 @@ export function allowRelaxedSimd(): void {
   if (Number.parseInt(process.versions.node, 10) < 22) setFlagsFromString("--experimental-wasm-relaxed-simd");
 }
 
-function spawnThread(): WorkerPort {
-  const worker = new Worker(new URL("./backends/wasm/worker.node.js", import.meta.url), {
+/** @param script the built worker. */
+export function spawnThread(script: URL = new URL("./backends/wasm/worker.node.js", import.meta.url)): WorkerPort {
+  const worker = new Worker(script, {
     execArgv: [], // `node -e` and its like hand on options that a worker refuses
   });
   worker.unref();

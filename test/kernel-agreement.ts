@@ -2,13 +2,12 @@
  * What the tests beside the kernels share: an operation is recorded alone, run on the WebAssembly backend and on the
  * reference, and both must agree. Inputs are normal numbers from one seed with an outlier planted in each.
  */
-import { Worker } from "node:worker_threads";
 import { expect } from "vitest";
 import type { Backend, Machine } from "../src/backends/backend.ts";
 import { createReferenceBackend } from "../src/backends/reference.ts";
 import { startHost, type Host, type Reply } from "../src/backends/wasm/host.ts";
 import { createWasmBackend, type WorkerPort } from "../src/backends/wasm/wasm.ts";
-import { allowRelaxedSimd } from "../src/node.ts";
+import { allowRelaxedSimd, spawnThread } from "../src/node.ts";
 import type { Tensor } from "../src/program/operation.ts";
 import { createRecorder, type Recorder } from "../src/program/recorder.ts";
 import type { Floats } from "../src/kernels/floats.ts";
@@ -50,19 +49,12 @@ export const plainWasm: Backend = createWasmBackend({
   relaxed: false,
 });
 /** Two threads of the built package, which share their memory. */
-export const twoThreads: Backend = createWasmBackend({ spawn: builtWorker, threads: 2, canShare: true });
+export const twoThreads: Backend = createWasmBackend({
+  spawn: () => spawnThread(new URL("../dist/backends/wasm/worker.node.js", import.meta.url)),
+  threads: 2,
+  canShare: true,
+});
 allowRelaxedSimd();
-
-function builtWorker(): WorkerPort {
-  const worker = new Worker(new URL("../dist/backends/wasm/worker.node.js", import.meta.url), { execArgv: [] });
-  worker.unref();
-  return {
-    post: (message, transfer) => worker.postMessage(message, transfer),
-    onMessage: (listener) => void worker.on("message", listener),
-    onError: (listener) => void worker.on("error", listener),
-    terminate: async () => void (await worker.terminate()),
-  };
-}
 
 /** Runs the worker's code in this thread: the protocol without the thread. */
 function inlineWorker(): WorkerPort {

@@ -3,6 +3,7 @@
  * row sees the rows of its own text only, so that its numbers are those it would have alone, bit for bit.
  */
 import { PLACE_WORDS } from "../tensor/places.ts";
+import { commonPrefix } from "./tokens.ts";
 
 /** A text, and the tokens that are asked about: `targets[i]` after position `from + i`, its last after the last token. */
 export type Text = { readonly tokens: readonly number[]; readonly from: number; readonly targets: readonly number[] };
@@ -109,7 +110,7 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
       index++;
       asked = 0;
     }
-    return questions.length > 0 || tokens.length > 0 ? finish() : undefined;
+    return tokens.length > 0 ? finish() : undefined;
 
     function finish(): Branches {
       const places = new Int32Array(tokens.length * PLACE_WORDS);
@@ -138,11 +139,4 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
     },
     next,
   };
-}
-
-function commonPrefix(a: readonly number[], b: readonly number[], most: number): number {
-  const end = Math.min(a.length, b.length, most);
-  let length = 0;
-  while (length < end && a[length] === b[length]) length++;
-  return length;
 }

@@ -6,7 +6,7 @@ import { FormatError, refuseUnknownKeys } from "../errors.ts";
 import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
 import type { Branches, BranchPlan } from "./branches.ts";
 import type { Runner } from "./runner.ts";
-import { checkTokens } from "./tokens.ts";
+import { checkTokens, commonPrefix } from "./tokens.ts";
 
 export type SessionOptions = {
   /** Names the model and its numbers' layout; a saved session goes back only into a model with the same one. */
@@ -94,7 +94,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     signal?.throwIfAborted();
     if (await runner.refresh?.()) held.length = 0;
     planted = undefined;
-    const cachedTokens = Math.min(commonPrefix(held, tokens), from);
+    const cachedTokens = commonPrefix(held, tokens, from);
     const total = tokens.length - cachedTokens;
     let position = cachedTokens;
     while (position < tokens.length) {
@@ -224,12 +224,6 @@ function chunkSize(position: number, end: number, from: number, runner: Runner):
   if (position + most <= from) return most;
   // A chunk may begin before `from` and go on past it.
   return Math.min(most, Math.max(0, from - position) + runner.maxOutputs);
-}
-
-function commonPrefix(a: readonly number[], b: readonly number[]): number {
-  let length = 0;
-  while (length < a.length && length < b.length && a[length] === b[length]) length++;
-  return length;
 }
 
 /** First come, first served. Resolves to the function that lets the next one in. */

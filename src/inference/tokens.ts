@@ -25,6 +25,14 @@ export function checkTokens(where: string, tokens: ArrayLike<number>, vocabSize:
   return copy;
 }
 
+/** Tokens that both start with, counted up to `most`. */
+export function commonPrefix(a: readonly number[], b: readonly number[], most: number): number {
+  const end = Math.min(a.length, b.length, most);
+  let length = 0;
+  while (length < end && a[length] === b[length]) length++;
+  return length;
+}
+
 /** The token ids of `input`. @throws {TypeError} for a string without a tokenizer, and for anything else. */
 export function toTokens(
   where: string,
