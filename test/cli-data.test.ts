@@ -95,7 +95,7 @@ describe("mobilellm data", () => {
     [["prepare", "SRC", "--tokenizer", "TOK", "--out", "OUT", "--helt-out", "1"], 2, "Did you mean --held-out"],
     [["prepare", "SRC", "--tokenizer", "TOK", "--out", "TOK"], 2, "exists. Pass --force to overwrite it."],
     [["prepare", "SRC", "--tokenizer", "TOK", "--out", "DIR", "--force"], 2, "holds other files, such as "],
-    [["prepare", "SRC", "--tokenizer", "DIR", "--out", "OUT"], 1, "it holds neither."],
+    [["prepare", "SRC", "--tokenizer", "DIR", "--out", "OUT"], 1, "one in a .gguf file), it holds none."],
     [
       ["prepare", "nowhere", "--tokenizer", "TOK", "--out", "OUT"],
       1,

@@ -142,15 +142,14 @@ describe("convert", () => {
     expect(model.tokenizer?.encode("Once upon a time")).toEqual(original.tokenizer?.encode("Once upon a time"));
     expect(model.tokenizer?.eosTokens).toEqual(original.tokenizer?.eosTokens);
 
-    const { err } = await run("convert", copy, join(folder, "unpacked"));
-    expect(err).toContain("The tokenizer is left out");
+    expect(await run("convert", copy, join(folder, "unpacked"))).toMatchObject({ err: "" });
     expect(await logitsOf(join(folder, "unpacked"))).toEqual(await logitsOf(q8));
   });
 
   test.each([
     ["a byte-level tokenizer.json", "byte-level-digits.json", "tokenizer.json"],
     ["a tokenizer.model and more rows than pieces", "sp-fallback.model", "tokenizer.model"],
-  ])("%s becomes a GGUF vocabulary", async (name, fixture, file) => {
+  ])("%s becomes a GGUF vocabulary, and a tokenizer.json again", async (name, fixture, file) => {
     const path = await createSmallModel(fixture, { model_type: "llama", vocab_size: 640 });
     await copyFile(`test/fixtures/tokenizer/${fixture}`, join(path, file));
     const added = { 620: { content: "<|turn|>", special: true } };
@@ -159,12 +158,17 @@ describe("convert", () => {
     expect(err).toBe("");
     const original = await loadModel(path, { device: "reference" });
     const { tokenizer } = await loadModel(join(folder, `${fixture}.gguf`), { device: "reference" });
+    expect(await run("convert", join(folder, `${fixture}.gguf`), join(path, "back"))).toMatchObject({ err: "" });
+    expect(await readdir(join(path, "back"))).toContain("tokenizer.json");
+    const back = await loadModel(join(path, "back"), { device: "reference" });
+    expect(back.tokenizer?.eosTokens).toEqual(tokenizer?.eosTokens);
     for (const text of [
       "Once upon a time, 123 für 日本 🙂",
       " [PAD500] [PAD610]",
       ...(name.includes("model") ? ["a<|turn|>b"] : []),
     ]) {
       expect(tokenizer?.encode(text)).toEqual(original.tokenizer?.encode(text));
+      expect(back.tokenizer?.encode(text)).toEqual(original.tokenizer?.encode(text));
     }
   });
 

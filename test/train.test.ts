@@ -236,7 +236,7 @@ describe("finetuning", () => {
     expect(before!.loss).toBe(after.loss);
   });
 
-  test("on conversations learns what the assistant says", async () => {
+  test("of a .gguf file, on conversations, learns what the assistant says", async () => {
     const base = join(root, "base");
     await mkdir(base);
     for (const file of ["config.json", "model.safetensors", "tokenizer.json"])
@@ -250,10 +250,11 @@ describe("finetuning", () => {
       ],
     });
     await writeFile(join(root, "chats.jsonl"), `${line}\n`.repeat(20));
+    await succeed(["convert", base, join(root, "base.gguf"), "--dtype", "f32"]);
     const folder = join(root, "chat");
     const path = await writeRecipe("chat", {
       model: undefined,
-      init: base,
+      init: join(root, "base.gguf"),
       data: { chats: { files: [join(root, "chats.jsonl")] }, length: 32 },
       schedule: { kind: "constant", peak: 1e-2, steps: 60 },
     });

@@ -8,7 +8,7 @@ import { printJson } from "../formats/json.ts";
 import { writeAtomically } from "../formats/node-files.ts";
 import { type FloatEncoding, writeSafetensors } from "../formats/safetensors.ts";
 import { type ConvertPlan, convertTensor, type PlannedTensor } from "../quantization/convert.ts";
-import { ggufTokenizer, tokenizerFiles } from "./convert-tokenizer.ts";
+import { ggufTokenizer, hfTokenizer } from "./convert-tokenizer.ts";
 import { UsageError } from "./usage.ts";
 
 export type OutputOptions = {
@@ -101,14 +101,10 @@ export async function writeHfFolder(
   }
   for (const name of companions) await rm(join(out, name), { force: true });
   const json = writeHfConfig(config, { torch_dtype: torchDtype(tensors) });
-  const files = new Map([
-    ...tokenizerFiles(checkpoint.tokenizer),
-    ["config.json", new TextEncoder().encode(printJson(json))] as const,
-  ]);
-  for (const [name, bytes] of files) await writeAtomically(join(out, name), (sink) => sink.write(bytes));
-  return checkpoint.tokenizer.kind === "gguf"
-    ? ["The tokenizer is left out: a GGUF vocabulary is no tokenizer.json. Copy the original model's into the folder."]
-    : [];
+  const { files, note } = hfTokenizer(checkpoint.tokenizer);
+  const all = [...files, ["config.json", new TextEncoder().encode(printJson(json))] as const];
+  for (const [name, bytes] of all) await writeAtomically(join(out, name), (sink) => sink.write(bytes));
+  return note === undefined ? [] : [note];
 }
 
 /** transformers loads everything in this; F32 holds whatever a mixed file has. */

@@ -11,8 +11,11 @@ import type { HfConfig } from "../formats/hf-config.ts";
 import { parseJsonObject, printJson } from "../formats/json.ts";
 import type { TokenizerFiles } from "../formats/checkpoint.ts";
 import { createTokenizer, FormatError, type Tokenizer } from "../node.ts";
+import { ggufToTokenizerJson } from "../tokenizer/gguf-to-tokenizer-json.ts";
 import { type Piece, readSentencePieceModel } from "../tokenizer/sentencepiece-model.ts";
 import { addedTokensOf } from "../tokenizer/tokenizer-config.ts";
+
+const utf8 = new TextEncoder();
 
 type FileTokenizer = Extract<TokenizerFiles, { kind: "files" }>;
 
@@ -107,14 +110,37 @@ function addTokens(pieces: readonly Piece[], files: FileTokenizer, vocabSize: nu
   return all;
 }
 
-/** The files of a folder in Hugging Face's layout, by name; none for a tokenizer that only GGUF's metadata hold. */
-export function tokenizerFiles(files: TokenizerFiles): ReadonlyMap<string, Uint8Array> {
-  const result = new Map<string, Uint8Array>();
-  if (files.kind !== "files") return result;
-  if (files.tokenizerJson) result.set("tokenizer.json", files.tokenizerJson);
-  if (files.sentencePieceModel) result.set("tokenizer.model", files.sentencePieceModel);
-  if (Object.keys(files.config).length > 0) {
-    result.set("tokenizer_config.json", new TextEncoder().encode(printJson(files.config)));
+/** The files of a folder in Hugging Face's layout, by name, and a sentence where they are not all that the tokenizer is. */
+export type HfTokenizer = { readonly files: ReadonlyMap<string, Uint8Array>; readonly note?: string };
+
+/** Without files where a GGUF vocabulary does what tokenizer.json has no words for. */
+export function hfTokenizer(files: TokenizerFiles): HfTokenizer {
+  if (files.kind === "none") return { files: new Map() };
+  if (files.kind === "files") return { files: originalFiles(files) };
+  const original = createTokenizer(files);
+  if (original === undefined) return { files: new Map() };
+  try {
+    const { tokenizer, config } = ggufToTokenizerJson(files.metadata);
+    const tokenizerJson = utf8.encode(JSON.stringify(tokenizer));
+    const translated = createTokenizer({ kind: "files", tokenizerJson, config })!;
+    const isSame = translated.encode(PROBE).join() === original.encode(PROBE).join();
+    return {
+      files: originalFiles({ kind: "files", tokenizerJson, config }),
+      ...(!isSame && { note: "tokenizer.json can't say all that the tokenizer does: some texts become other tokens." }),
+    };
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return {
+      files: new Map(),
+      note: `The tokenizer is left out: copy the original model's into the folder. (${error.message})`,
+    };
   }
+}
+
+function originalFiles({ tokenizerJson, sentencePieceModel, config }: FileTokenizer): ReadonlyMap<string, Uint8Array> {
+  const result = new Map<string, Uint8Array>();
+  if (tokenizerJson) result.set("tokenizer.json", tokenizerJson);
+  if (sentencePieceModel) result.set("tokenizer.model", sentencePieceModel);
+  if (Object.keys(config).length > 0) result.set("tokenizer_config.json", utf8.encode(printJson(config)));
   return result;
 }

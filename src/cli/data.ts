@@ -95,7 +95,7 @@ function createPrepareCommand(): Command {
     new Command("prepare")
       .description("text to tokens: a folder of shards, with an end-of-text token after each document")
       .argument("<sources...>", SOURCES)
-      .requiredOption("--tokenizer <path>", "a folder, a tokenizer.json or a tokenizer.model")
+      .requiredOption("--tokenizer <path>", "a folder, a .gguf file, a tokenizer.json or a tokenizer.model")
       .requiredOption("--out <folder>", "the data set")
       .addOption(
         new Option("--held-out <part>", "documents never trained on: a share such as 1%, or how many at the end")

@@ -1,7 +1,7 @@
 /** What a training run takes from this machine: threads, files, devices. */
 import { stat } from "node:fs/promises";
 import { describeModel } from "../design/describe.ts";
-import { createTokenizer, FormatError, nodeEdge, openCheckpoint } from "../node.ts";
+import { nodeEdge, openCheckpoint } from "../node.ts";
 import { chooseBackend, openModel } from "../open-model.ts";
 import { type ChatLoaderOptions, openChatLoader } from "../training/data/chat-loader.ts";
 import { openLoader } from "../training/data/loader.ts";
@@ -9,8 +9,7 @@ import type { DatasetTokenizer } from "../training/data/node-prepare.ts";
 import { measurePeak } from "../training/run/measure-peak.ts";
 import type { TrainEdges } from "../training/run/node-train.ts";
 import { createTrainer } from "../training-node.ts";
-import { tokenizerFiles } from "./convert-tokenizer.ts";
-import { openDatasetTokenizer } from "./data-tokenizer.ts";
+import { datasetTokenizer, openDatasetTokenizer } from "./data-tokenizer.ts";
 
 export const trainEdges: TrainEdges = {
   createTrainer,
@@ -34,17 +33,12 @@ async function openChats(options: ChatLoaderOptions): ReturnType<TrainEdges["ope
   return Object.assign(await openChatLoader(options), { close: async () => {} });
 }
 
-/** A GGUF file's has no files that could stand beside other weights. */
+/** At a path, or of a checkpoint on the Hub. */
 async function openTokenizer(path: string, { signal }: { signal: AbortSignal }): Promise<DatasetTokenizer> {
-  if (await isLocalFolder(path)) return openDatasetTokenizer(path);
-  if (/\.(json|model)$/.test(path)) return openDatasetTokenizer(path);
+  if ((await isLocalFolder(path)) || /\.(json|model)$/.test(path)) return openDatasetTokenizer(path);
   const checkpoint = await openCheckpoint(path, { signal });
   try {
-    const tokenizer = createTokenizer(checkpoint.tokenizer);
-    if (tokenizer === undefined) {
-      throw new FormatError(`${path}: a tokenizer was required, it has none. Name one in data.tokenizer.`);
-    }
-    return { tokenizer, files: tokenizerFiles(checkpoint.tokenizer) };
+    return datasetTokenizer(checkpoint.tokenizer, path);
   } finally {
     await checkpoint.close();
   }

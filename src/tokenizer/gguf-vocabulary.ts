@@ -21,44 +21,56 @@ const PRE_TOKENIZERS: Readonly<Record<string, { words: readonly string[]; ignore
   qwen2: { words: [QWEN2_WORDS] },
 };
 
+/** What the keys say, checked. Lists are by id. */
+export type GgufVocabulary = {
+  readonly tokens: readonly string[];
+  readonly types: readonly PieceType[];
+  /** Whether a text gets a space in front. */
+  readonly addsSpacePrefix: boolean;
+  readonly specials: Pick<TokenizerParts, "bosToken" | "eosTokens" | "addsBos" | "chatTemplate" | "templateVariables">;
+} & (
+  | {
+      /** SentencePiece BPE. */
+      readonly kind: "llama";
+      readonly scores: ArrayLike<number>;
+      readonly removesExtraSpaces: boolean;
+    }
+  | {
+      /** Byte-level BPE. */
+      readonly kind: "gpt2";
+      readonly pre: string;
+      /** Patterns that cut a text into words, one after the other. */
+      readonly words: readonly string[];
+      readonly ignoresMerges: boolean;
+      readonly merges: readonly (readonly [string, string])[];
+    }
+);
+
 /** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
 export function readGgufVocabulary(metadata: Metadata): TokenizerParts {
+  const vocabulary = readGgufMetadata(metadata);
+  return vocabulary.kind === "llama" ? createLlamaParts(vocabulary) : createGpt2Parts(vocabulary);
+}
+
+/** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
+export function readGgufMetadata(metadata: Metadata): GgufVocabulary {
   const kind = metadata.get("tokenizer.ggml.model");
-  if (kind === "llama") return readLlama(metadata);
-  if (kind === "gpt2") return readGpt2(metadata);
-  throw new FormatError(`${NAME}: tokenizer.ggml.model must be "llama" or "gpt2", got ${JSON.stringify(kind)}.`);
-}
-
-function readLlama(metadata: Metadata): TokenizerParts {
-  const tokens = strings(metadata, "tokenizer.ggml.tokens");
-  const scores = numbers(metadata, "tokenizer.ggml.scores", tokens.length);
-  const types = tokenTypes(metadata, tokens.length);
-  const pieces = tokens.map((text, id): Piece => {
-    const score = scores[id]!;
-    if (!Number.isFinite(score)) throw new FormatError(`${NAME}: token ${id} has no finite score.`);
-    // As llama.cpp has it: some converters left the ids without a token empty.
-    if (text === "") return { text: `[EMPTY_${id}]`, score, type: "unused" };
-    return { text, score, type: types[id]! };
-  });
-  const parts = createSentencePieceParts(
-    {
-      pieces,
-      bosId: -1,
-      eosId: -1,
-      normalizer: {
-        charsmap: new Uint8Array(0),
-        addDummyPrefix: boolean(metadata, "tokenizer.ggml.add_space_prefix") ?? true,
-        removeExtraWhitespaces: boolean(metadata, "tokenizer.ggml.remove_extra_whitespaces") ?? false,
-        escapeWhitespaces: true,
-      },
-    },
-    {},
-    NAME,
-  );
-  return { ...parts, ...readSpecials(metadata, tokens, true) };
-}
-
-function readGpt2(metadata: Metadata): TokenizerParts {
+  if (kind !== "llama" && kind !== "gpt2") {
+    throw new FormatError(`${NAME}: tokenizer.ggml.model must be "llama" or "gpt2", got ${JSON.stringify(kind)}.`);
+  }
+  const addsSpacePrefix = boolean(metadata, "tokenizer.ggml.add_space_prefix") ?? kind === "llama";
+  if (kind === "llama") {
+    const tokens = strings(metadata, "tokenizer.ggml.tokens");
+    const scores = numbers(metadata, "tokenizer.ggml.scores", tokens.length);
+    const types = tokenTypes(metadata, tokens.length);
+    for (let id = 0; id < tokens.length; id++) {
+      if (!Number.isFinite(scores[id])) throw new FormatError(`${NAME}: token ${id} has no finite score.`);
+      if (tokens[id] === "") types[id] = "unused"; // as llama.cpp has it: some converters left ids without a token empty
+    }
+    const removesExtraSpaces = boolean(metadata, "tokenizer.ggml.remove_extra_whitespaces") ?? false;
+    const specials = readSpecials(metadata, tokens, true);
+    return { kind, tokens, types, scores, addsSpacePrefix, removesExtraSpaces, specials };
+  }
   const pre = metadata.get("tokenizer.ggml.pre") ?? "default";
   const settings = typeof pre === "string" && Object.hasOwn(PRE_TOKENIZERS, pre) ? PRE_TOKENIZERS[pre] : undefined;
   if (settings === undefined) {
@@ -72,27 +84,54 @@ function readGpt2(metadata: Metadata): TokenizerParts {
     if (space < 0) throw new FormatError(`${NAME}: merge ${index} must be two tokens, got ${JSON.stringify(merge)}.`);
     return [merge.slice(0, space), merge.slice(space + 1)];
   });
+  const { words, ignoresMerges = false, addsBos = false } = settings;
+  const specials = readSpecials(metadata, tokens, addsBos);
+  return { kind, tokens, types, merges, addsSpacePrefix, pre: pre as string, words, ignoresMerges, specials };
+}
 
+function createLlamaParts(vocabulary: GgufVocabulary & { kind: "llama" }): TokenizerParts {
+  const { tokens, types, scores, addsSpacePrefix, removesExtraSpaces, specials } = vocabulary;
+  const parts = createSentencePieceParts(
+    {
+      pieces: tokens.map((text, id): Piece => ({
+        text: text === "" ? `[EMPTY_${id}]` : text,
+        score: scores[id]!,
+        type: types[id]!,
+      })),
+      bosId: -1,
+      eosId: -1,
+      normalizer: {
+        charsmap: new Uint8Array(0),
+        addDummyPrefix: addsSpacePrefix,
+        removeExtraWhitespaces: removesExtraSpaces,
+        escapeWhitespaces: true,
+      },
+    },
+    {},
+    NAME,
+  );
+  return { ...parts, ...specials };
+}
+
+function createGpt2Parts(vocabulary: GgufVocabulary & { kind: "gpt2" }): TokenizerParts {
+  const { tokens, types, merges, words, ignoresMerges, addsSpacePrefix, specials } = vocabulary;
   const added = tokens.flatMap((text, id): AddedToken[] => {
     const type = types[id];
     if (text === "" || (type !== "control" && type !== "unknown" && type !== "user-defined")) return [];
     return [plainAddedToken(id, text, type !== "user-defined")];
   });
-  const ids = new Map(tokens.map((text, id) => [text, id]));
-  const preTokenize: PreTokenizer = inSequence(settings.words.map((words) => splitBy(translatePattern(words))));
+  const preTokenize: PreTokenizer = inSequence(words.map((pattern) => splitBy(translatePattern(pattern))));
   const encodeText = createBpeEncoder(
     {
-      vocabulary: ids,
+      vocabulary: new Map(tokens.map((text, id) => [text, id])),
       merges,
       isByteLevel: true,
       hasByteFallback: false,
       unknownId: undefined,
       fusesUnknown: false,
-      ignoresMerges: settings.ignoresMerges ?? false,
+      ignoresMerges,
     },
-    boolean(metadata, "tokenizer.ggml.add_space_prefix") === true
-      ? (text) => (text === "" || text.startsWith(" ") ? text : ` ${text}`)
-      : (text) => text,
+    addsSpacePrefix ? (text) => (text === "" || text.startsWith(" ") ? text : ` ${text}`) : (text) => text,
     preTokenize,
     added,
     NAME,
@@ -109,15 +148,11 @@ function readGpt2(metadata: Metadata): TokenizerParts {
     specialTokens: new Set(added.filter((token) => token.isSpecial).map((token) => token.id)),
     dropsFirstSpace: false,
     isReplacedPerByte: false,
-    ...readSpecials(metadata, tokens, settings.addsBos ?? false),
+    ...specials,
   };
 }
 
-function readSpecials(
-  metadata: Metadata,
-  tokens: readonly string[],
-  addsBos: boolean,
-): Pick<TokenizerParts, "bosToken" | "eosTokens" | "addsBos" | "chatTemplate" | "templateVariables"> {
+function readSpecials(metadata: Metadata, tokens: readonly string[], addsBos: boolean): GgufVocabulary["specials"] {
   const idOf = (key: string): number | undefined => {
     const value = metadata.get(`tokenizer.ggml.${key}`);
     if (value === undefined) return undefined;
