@@ -172,6 +172,13 @@ describe("mobilellm info", () => {
     expect(info).toMatchObject({ format: "safetensors", config: { dim: 32, heads: 2, kvHeads: 1 } });
     expect(info.encodings).toMatchObject([{ encoding: "F32", parameters: total, bytes: 4 * total }]);
   });
+
+  test("--sharing and --context-length price the model as it would run with them", async () => {
+    const schedule = ["--sharing", "immediatex2:first", "--context-length", "64"];
+    const { status, out } = await mobilellm(["info", folder, ...schedule]);
+    expect(status).toBe(0);
+    expect(out).toMatch(/context +64 tokens\n +schedule +immediate ×2, .* 4 applications/);
+  });
 });
 
 describe("mobilellm generate", () => {

@@ -1,12 +1,16 @@
 /** `mobilellm info`: what a checkpoint holds. Reads headers only, however large the weights. */
 import { Command } from "commander";
 import { describeModel } from "../design/describe.ts";
-import { fromHfConfig } from "../model/config.ts";
+import { checkConfig, fromHfConfig, type ModelConfig } from "../model/config.ts";
 import { type Checkpoint, openCheckpoint } from "../node.ts";
+import { type ModelOptions, parseSharing } from "./model-options.ts";
 import { formatReport } from "./report.ts";
-import { formatBytes, formatCount, formatTable, UsageError } from "./usage.ts";
+import { formatBytes, formatCount, formatTable, parseCount, UsageError } from "./usage.ts";
 
-type InfoOptions = { model?: string; tensors?: boolean; json?: boolean };
+type InfoOptions = { model?: string; tensors?: boolean; json?: boolean } & Pick<
+  ModelOptions,
+  "sharing" | "contextLength"
+>;
 
 type Held = {
   readonly encoding: string;
@@ -20,6 +24,12 @@ export function createInfoCommand(): Command {
     .description("what a checkpoint holds: shape, parameters, encodings, costs")
     .argument("[model]", "a folder with config.json and weights, a .gguf file, or a Hub id")
     .option("-m, --model <path>", "the same, as an option")
+    .option(
+      "--sharing <schedule>",
+      "what it would cost with kind[xN][:own|:first], such as immediatex2:first",
+      parseSharing,
+    )
+    .option("--context-length <n>", "tokens that costs are counted for (default: the model's)", parseCount)
     .option("--tensors", "every tensor too")
     .option("--json", "for machines")
     .addHelpText("after", "\nExample:\n  $ mobilellm info model.gguf --tensors")
@@ -40,8 +50,15 @@ async function runInfo(argument: string | undefined, options: InfoOptions): Prom
   }
 }
 
-function toJson(checkpoint: Checkpoint, options: InfoOptions): object {
+function configOf(checkpoint: Checkpoint, { sharing, contextLength }: InfoOptions): ModelConfig {
   const config = fromHfConfig(checkpoint.config);
+  const changed = { ...config, ...(sharing && { sharing }), ...(contextLength && { contextLength }) };
+  checkConfig(changed);
+  return changed;
+}
+
+function toJson(checkpoint: Checkpoint, options: InfoOptions): object {
+  const config = configOf(checkpoint, options);
   return {
     name: checkpoint.name,
     format: checkpoint.format,
@@ -68,7 +85,7 @@ function toText(checkpoint: Checkpoint, options: InfoOptions): string {
       `${encoding} in ${formatCount(tensors)} ${tensors === 1 ? "tensor" : "tensors"}, ${formatBytes(bytes)}`,
   );
   const text = [
-    formatReport(checkpoint.name, fromHfConfig(checkpoint.config)),
+    formatReport(checkpoint.name, configOf(checkpoint, options)),
     `  ${"file".padEnd(16)}${checkpoint.format}: ${lines.join(" · ")}`,
     `  ${"tokenizer".padEnd(16)}${describeTokenizer(checkpoint) ?? "none"}`,
   ];
