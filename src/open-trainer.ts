@@ -25,7 +25,7 @@ export type TrainerStart = TrainerOptions & {
 };
 
 /** A trainer but for how it is saved. */
-export type UnsavedTrainer = Omit<TrainerCore, "state" | "read" | "shapeOf" | "parameterNames"> & {
+export type UnsavedTrainer = Omit<TrainerCore, "state" | "read" | "shapeOf" | "momentsOf" | "parameterNames"> & {
   /** The weights as they are now, to be loaded for sampling. */
   checkpoint(): Promise<Checkpoint>;
 };

@@ -8,6 +8,7 @@ import { reluBack, swigluBack } from "../kernels/elementwise/elementwise-gradien
 import { embedBack } from "../kernels/embed/embed-gradient.reference.ts";
 import { logProbability } from "../kernels/log-probability/log-probability.reference.ts";
 import { linear } from "../kernels/linear/linear.reference.ts";
+import { muon } from "../kernels/muon/muon.reference.ts";
 import { quantize } from "../kernels/quantize/quantize.reference.ts";
 import { rmsnorm } from "../kernels/rmsnorm/rmsnorm.reference.ts";
 import { matmulInput, matmulWeight } from "../kernels/matmul/matmul.reference.ts";
@@ -161,6 +162,17 @@ function createMachine(program: Program): Machine {
           eps: setting("eps"),
           stepSize: setting("stepSize"),
           correction: setting("correction"),
+        });
+      }
+      case "muon": {
+        const { out, gradient, mean, norm, settings } = operation;
+        const [total, factor] = f32(norm);
+        if (!Number.isFinite(total)) return;
+        const values = f32(settings);
+        return muon(y, f32(gradient), f32(mean), out.rows as number, out.cols, factor!, {
+          keep: values[optimizerSettings.keep]!,
+          momentum: values[optimizerSettings.momentum]!,
+          learningRate: values[optimizerSettings.learningRate]!,
         });
       }
       case "clear":

@@ -53,9 +53,9 @@ export type RecordedTraining = {
 export type Parameter = {
   readonly weight: Tensor;
   readonly gradient: Tensor;
-  /** Moving averages of the gradient and of its square. */
+  /** Moving averages of the gradient and of its square; Muon keeps the first alone. */
   readonly mean: Tensor;
-  readonly square: Tensor;
+  readonly square: Tensor | undefined;
 };
 
 /** Records the forward pass with a key/value cache. `dtypeOf` says how a matrix is kept; gains are f32. */
@@ -88,9 +88,13 @@ export function recordModel(config: ModelConfig, limits: Limits, dtypeOf: (name:
 
 /**
  * Records a training step over rows of `limits.positions` tokens. With `recomputes`, activations within a block are made
- * again for its gradients rather than kept.
+ * again for its gradients rather than kept; with `hasMuon`, matrices other than embedding and head are Muon's.
  */
-export function recordTraining(config: ModelConfig, limits: Limits, recomputes: boolean): RecordedTraining {
+export function recordTraining(
+  config: ModelConfig,
+  limits: Limits,
+  { recomputes, hasMuon }: { readonly recomputes: boolean; readonly hasMuon: boolean },
+): RecordedTraining {
   const shared = createRecorder(limits, "training");
   const weights = createWeights(shared, config, () => "f32");
   const tokens = shared.tokens("tokens");
@@ -123,8 +127,9 @@ export function recordTraining(config: ModelConfig, limits: Limits, recomputes: 
   });
   const parameters = new Map<string, Parameter>();
   for (const [name, weight] of weights.known) {
-    const [mean, square] = [moment(weight, "mean"), moment(weight, "square")];
-    parameters.set(name, { weight, gradient: gradients.get(weight)!, mean, square });
+    const isMuons = hasMuon && (weight.rows as number) > 1 && name.startsWith("model.layers.");
+    const square = isMuons ? undefined : moment(weight, "square");
+    parameters.set(name, { weight, gradient: gradients.get(weight)!, mean: moment(weight, "mean"), square });
   }
   const { update, norm } = recordUpdate([...parameters.values()], settings);
   const clear = [...parameters.values()].map(({ gradient }): Operation => ({ op: "clear", out: gradient }));
@@ -141,11 +146,18 @@ export function recordTraining(config: ModelConfig, limits: Limits, recomputes: 
   return { program, tokens, targets, scale, settings, losses, norm, parameters };
 }
 
-/** Clips by the global norm, then AdamW over every parameter: matrices decay, gains don't. */
+/** Clips by the global norm, then a step of every parameter: matrices decay, gains don't. */
 function recordUpdate(parameters: readonly Parameter[], settings: Tensor): { update: Operation[]; norm: Tensor } {
   const countOf = ({ weight }: Parameter): number => Math.ceil(((weight.rows as number) * weight.cols) / SQUARES_CHUNK);
+  const scratch = (name: string, rows: number, cols: number): Tensor => ({
+    name,
+    kind: "activation",
+    dtype: "f32",
+    rows,
+    cols,
+  });
   const chunks = parameters.reduce((sum, parameter) => sum + countOf(parameter), 0);
-  const squares: Tensor = { name: "squares", kind: "activation", dtype: "f32", rows: 1, cols: chunks };
+  const squares = scratch("squares", 1, chunks);
   const norm: Tensor = { name: "norm", kind: "output", dtype: "f32", rows: 1, cols: 2 };
   let at = 0;
   const sums = parameters.map((parameter): Operation => {
@@ -153,9 +165,24 @@ function recordUpdate(parameters: readonly Parameter[], settings: Tensor): { upd
     at += countOf(parameter);
     return operation;
   });
-  const steps = parameters.map(({ weight, gradient, mean, square }): Operation => {
-    const decays = (weight.rows as number) > 1;
-    return { op: "adamw", out: weight, gradient, mean, square, norm, settings, decays };
+  const steps = parameters.map((parameter): Operation => {
+    const { weight, gradient, mean, square } = parameter;
+    const [rows, cols] = [weight.rows as number, weight.cols];
+    if (square) return { op: "adamw", out: weight, gradient, mean, square, norm, settings, decays: rows > 1 };
+    const shorter = Math.min(rows, cols);
+    return {
+      op: "muon",
+      out: weight,
+      gradient,
+      mean,
+      norm,
+      settings,
+      update: scratch(`update of ${weight.name}`, rows, cols),
+      squares: scratch(`squares of ${weight.name}`, 1, countOf(parameter)),
+      next: scratch(`next of ${weight.name}`, rows, cols),
+      gram: scratch(`gram of ${weight.name}`, shorter, shorter),
+      polynomial: scratch(`polynomial of ${weight.name}`, shorter, shorter),
+    };
   });
   return { update: [...sums, { op: "clip", out: norm, squares, settings }, ...steps], norm };
 }

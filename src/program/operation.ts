@@ -142,6 +142,23 @@ export type TrainingOperation =
       readonly settings: Tensor;
       readonly decays: boolean;
     }
+  /**
+   * Muon in place (kernels/muon): the matrix steps in the orthogonal direction nearest to its momentum; left undone if the norm
+   * is not finite. `update` and `next` are as large as the matrix, `gram` and `polynomial` (m, m), m its shorter side.
+   */
+  | {
+      readonly op: "muon";
+      readonly out: Tensor; // the weight
+      readonly gradient: Tensor;
+      readonly mean: Tensor;
+      readonly norm: Tensor;
+      readonly settings: Tensor;
+      readonly update: Tensor;
+      readonly squares: Tensor;
+      readonly next: Tensor;
+      readonly gram: Tensor;
+      readonly polynomial: Tensor;
+    }
   | { readonly op: "clear"; readonly out: Tensor };
 
 type Attention = {
@@ -216,6 +233,10 @@ export function readsOf(operation: Operation): Tensor[] {
       const { out, gradient, mean, square, norm, settings } = operation;
       return [out, gradient, mean, square, norm, settings];
     }
+    case "muon": {
+      const { out, gradient, mean, norm, settings } = operation;
+      return [out, gradient, mean, norm, settings];
+    }
     case "clear":
       return [];
   }
@@ -239,6 +260,10 @@ export function writesOf(operation: Operation): Tensor[] {
       return [out, operation.logits, operation.dx, operation.dWeight];
     case "adamw":
       return [out, operation.mean, operation.square, operation.gradient];
+    case "muon": {
+      const { mean, gradient, update, squares, next, gram, polynomial } = operation;
+      return [out, mean, gradient, update, squares, next, gram, polynomial];
+    }
     default:
       return [out];
   }
@@ -262,7 +287,7 @@ function present(tensor: Tensor | undefined): Tensor[] {
   return tensor ? [tensor] : [];
 }
 
-/** Numbers that the caller writes before an update: `settings` of `clip` and `adamw`. */
+/** Numbers that the caller writes before an update: `settings` of `clip`, `adamw` and `muon`. */
 export const optimizerSettings = {
   clip: 0,
   /** 1 − learning rate · weight decay. */
@@ -277,8 +302,12 @@ export const optimizerSettings = {
   /** 1 − beta1 and 1 − beta2, which f32 would round off. */
   rest1: 7,
   rest2: 8,
+  /** Of Muon, with what is left to 1. */
+  momentum: 9,
+  restMomentum: 10,
+  learningRate: 11,
 } as const;
-export const OPTIMIZER_SETTINGS = 9;
+export const OPTIMIZER_SETTINGS = 12;
 
 /** Gradient numbers whose squares are summed as one. */
 export const SQUARES_CHUNK = 16384;

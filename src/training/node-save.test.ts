@@ -51,6 +51,16 @@ it("goes on with the steps that would have come, their learning rates and settin
   for (let step = 0; step < 4; step++) expect(await resumed.step([[row]])).toEqual(await whole.step([[row]]));
 });
 
+it("goes on with Muon's momentum", async () => {
+  const open = () => createTrainerOn(wasm, fakeConfig, randomParameters(1), { schedule, optimizer: { kind: "muon" } });
+  const [whole, first] = [await open(), await open()];
+  for (const trainer of [whole, first]) await trainer.step([[row]]);
+  await saveTrainer(first, folder, {});
+  const resumed = await resume(folder);
+  expect(resumed.state()).toEqual(whole.state());
+  for (let step = 0; step < 3; step++) expect(await resumed.step([[row]])).toEqual(await whole.step([[row]]));
+});
+
 it("leaves the folder and its files alone behind it", async () => {
   await saveTrainer(await resume(folder), folder, { "notes.txt": "later" });
   expect(await readdir(join(folder, ".."))).toEqual(["last"]);

@@ -13,7 +13,8 @@ it("corrects for moving averages that start at 0", () => {
 });
 
 it("has the paper's settings unless told otherwise", () => {
-  expect(createOptimizer()).toEqual({ betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clip: 1 });
+  const adamw = { kind: "adamw", betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clip: 1 };
+  expect(createOptimizer()).toEqual({ ...adamw, momentum: 0.95 });
 });
 
 it.each([
@@ -24,6 +25,8 @@ it.each([
   [{ eps: "1" }, "optimizer.eps: expected a positive number, got 1."],
   [{ weightDecay: -0.1 }, "optimizer.weightDecay: expected a number from 0, got -0.1."],
   [{ weightDecay: NaN }, "optimizer.weightDecay: expected a number from 0, got NaN."],
+  [{ kind: "sgd" }, 'optimizer.kind: expected "adamw" or "muon", got "sgd".'],
+  [{ momentum: 1 }, "optimizer.momentum: expected a number from 0 to below 1, got 1."],
   [{ clip: 0 }, "optimizer.clip: expected a positive number or null for none, got 0."],
   [{ clipp: 1 }, 'optimizer: unknown option "clipp". Did you mean "clip"?'],
 ])("refuses %j", (options, message) => {

@@ -18,7 +18,7 @@ import { toHfConfig } from "../model/config.ts";
 import { createOptimizer } from "./optimizer.ts";
 import { readWeights } from "./parameter-sources.ts";
 import { createSchedule } from "./schedule.ts";
-import type { ParameterSource, TrainerCore, TrainerState } from "./trainer.ts";
+import type { MomentName, ParameterSource, TrainerCore, TrainerState } from "./trainer.ts";
 
 const FORMAT = 1;
 export const STATE_FILE = "trainer.json";
@@ -38,7 +38,7 @@ export type FileToWrite = {
 
 /** The files of a saved trainer, in the order in which they are to be written, one tensor in memory at a time. */
 export function trainerFiles(trainer: TrainerCore, files: FurtherFiles): readonly FileToWrite[] {
-  const tensor = (name: string, stored: string, what: "weight" | "mean" | "square"): TensorToWrite => ({
+  const tensor = (name: string, stored: string, what: "weight" | MomentName): TensorToWrite => ({
     name: stored,
     shape: trainer.shapeOf(name),
     encoding: "F32",
@@ -57,7 +57,7 @@ export function trainerFiles(trainer: TrainerCore, files: FurtherFiles): readonl
     ),
     tensorsFile(
       MOMENTS_FILE,
-      names.flatMap((name) => [tensor(name, `mean.${name}`, "mean"), tensor(name, `square.${name}`, "square")]),
+      names.flatMap((name) => trainer.momentsOf(name).map((what) => tensor(name, `${what}.${name}`, what))),
     ),
     ...Object.entries(texts).map(([name, content]) => {
       const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
@@ -94,10 +94,7 @@ export async function openSavedTrainer(files: FileSet, statePath: string = STATE
       source: {
         steps: state.steps,
         weight: (name, count) => readWeights(checkpoint, name, count),
-        moments: async (name, count) => ({
-          mean: await readWeights(moments, `mean.${name}`, count),
-          square: await readWeights(moments, `square.${name}`, count),
-        }),
+        moment: (name, what, count) => readWeights(moments, `${what}.${name}`, count),
       },
       close,
     };

@@ -5,7 +5,7 @@
 import type { Backend, Machine, MemoryReport } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { type ModelConfig, checkConfig } from "../model/config.ts";
-import { type RecordedTraining, recordTraining } from "../model/mobilellm.ts";
+import { type Parameter, type RecordedTraining, recordTraining } from "../model/mobilellm.ts";
 import type { Tensor } from "../program/operation.ts";
 import { createOptimizer, type Optimizer, type OptimizerOptions, settingsAt } from "./optimizer.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
@@ -35,10 +35,12 @@ export type ParameterSource = {
   /** Values of a parameter in f32, row by row. */
   weight(name: string, count: number): Promise<Float32Array>;
   /** Its moments; undefined: zeros. */
-  readonly moments?: (name: string, count: number) => Promise<{ mean: Float32Array; square: Float32Array }>;
+  readonly moment?: (name: string, what: MomentName, count: number) => Promise<Float32Array>;
   /** Updates that were done. */
   readonly steps: number;
 };
+
+export type MomentName = "mean" | "square";
 
 /** What a saved trainer holds besides its tensors. */
 export type TrainerState = { readonly steps: number; readonly optimizer: Optimizer; readonly schedule: Schedule };
@@ -63,7 +65,10 @@ export type TrainerCore = {
   readonly parameterNames: readonly string[];
   /** (outputs, inputs) of a matrix, (width) of a gain. */
   shapeOf(name: string): readonly number[];
-  read(name: string, what: "weight" | "mean" | "square"): Promise<Float32Array>;
+  /** What the optimizer keeps of it. */
+  momentsOf(name: string): readonly MomentName[];
+  /** @param what the weight, or one of its moments. */
+  read(name: string, what: "weight" | MomentName): Promise<Float32Array>;
   readonly dispose: () => Promise<void>;
 };
 
@@ -95,13 +100,13 @@ export async function createTrainerOn(
     options.length ?? Math.min(FIRST_LENGTH, config.contextLength),
   );
   try {
-    for (const [name, { weight, mean, square }] of device.recorded.parameters) {
-      const count = (weight.rows as number) * weight.cols;
-      await write(device.machine, weight, await source.weight(name, count));
-      const moments = await source.moments?.(name, count);
-      if (!moments) continue;
-      await write(device.machine, mean, moments.mean);
-      await write(device.machine, square, moments.square);
+    for (const [name, parameter] of device.recorded.parameters) {
+      const count = (parameter.weight.rows as number) * parameter.weight.cols;
+      await write(device.machine, parameter.weight, await source.weight(name, count));
+      if (!source.moment) continue;
+      for (const what of momentsOf(parameter)) {
+        await write(device.machine, parameter[what]!, await source.moment(name, what, count));
+      }
     }
   } catch (error) {
     await device.machine.dispose();
@@ -110,7 +115,11 @@ export async function createTrainerOn(
 
   async function openDevice(rows: number, length: number): Promise<Device> {
     const tokens = rows * length;
-    const recorded = recordTraining(config, { tokens, outputs: tokens, positions: length }, options.recompute ?? false);
+    const limits = { tokens, outputs: tokens, positions: length };
+    const recorded = recordTraining(config, limits, {
+      recomputes: options.recompute ?? false,
+      hasMuon: optimizer.kind === "muon",
+    });
     return { recorded, machine: await backend.open(recorded.program) };
   }
 
@@ -122,8 +131,8 @@ export async function createTrainerOn(
     const larger = await openDevice(Math.ceil(Math.max(rows * length, limits.tokens) / longest), longest);
     for (const [name, from] of device.recorded.parameters) {
       const to = larger.recorded.parameters.get(name)!;
-      for (const what of ["weight", "mean", "square"] as const) {
-        await write(larger.machine, to[what], await read(device.machine, from[what]));
+      for (const what of ["weight", ...momentsOf(from)] as const) {
+        await write(larger.machine, to[what]!, await read(device.machine, from[what]!));
       }
     }
     await device.machine.dispose();
@@ -243,9 +252,14 @@ export async function createTrainerOn(
       const { rows, cols } = device.recorded.parameters.get(name)!.weight;
       return rows === 1 ? [cols] : [rows as number, cols];
     },
-    read: (name, what) => read(device.machine, device.recorded.parameters.get(name)![what]),
+    momentsOf: (name) => momentsOf(device.recorded.parameters.get(name)!),
+    read: (name, what) => read(device.machine, device.recorded.parameters.get(name)![what]!),
     dispose: () => device.machine.dispose(),
   };
+}
+
+function momentsOf({ square }: Parameter): readonly MomentName[] {
+  return square ? ["mean", "square"] : ["mean"];
 }
 
 function divergence(step: number, what: string, value: number): TrainingError {

@@ -1,5 +1,6 @@
 /** A program into commands for the loop in program.simd.ts, and the memory that they need. */
 import { invariant } from "../../errors.ts";
+import { newtonSchulz, stepScale } from "../../kernels/muon/muon.reference.ts";
 import { type MemoryPlan, planMemory } from "../../program/memory-plan.ts";
 import { type Operation, readsOf, type Tensor, writesOf } from "../../program/operation.ts";
 import { maxRows, type Part, type Program, tensorBytes } from "../../program/program.ts";
@@ -60,6 +61,7 @@ const tiled: ReadonlySet<Operation["op"]> = new Set([
   "selfAttentionBack",
   "crossEntropy",
   "crossEntropyBack",
+  "muon",
 ]);
 
 /** linear-float.simd.ts packs the rows of x by sixes, behind four tiles. */
@@ -76,6 +78,7 @@ function chunksOf(logits: Tensor, program: Program): number {
 function commandCount(operation: Operation, program: Program): number {
   if (operation.op === "crossEntropy") return 2 * chunksOf(operation.logits, program);
   if (operation.op === "crossEntropyBack") return 4 * chunksOf(operation.logits, program);
+  if (operation.op === "muon") return 3 + 6 * newtonSchulz.rounds;
   return 1;
 }
 
@@ -83,6 +86,7 @@ function encode(operation: Operation, plan: MemoryPlan, program: Program): Comma
   if (operation.op === "crossEntropy" || operation.op === "crossEntropyBack") {
     return encodeCrossEntropy(operation, plan, program);
   }
+  if (operation.op === "muon") return encodeMuon(operation, plan);
   const isProduct = operation.op === "matmulInput" || operation.op === "matmulWeight";
   const words = [opcode[isProduct ? "matmul" : operation.op], ...encodeOne(operation, plan)];
   return [{ words, reads: readsOf(operation), writes: writesOf(operation) }];
@@ -142,9 +146,76 @@ function encodeCrossEntropy(
   return commands;
 }
 
+/** Momentum, rounds of Newton and Schulz between two buffers, and the step. */
+function encodeMuon(operation: Extract<Operation, { op: "muon" }>, plan: MemoryPlan): Command[] {
+  const { out, gradient, mean, norm, settings, update, squares, next, gram, polynomial } = operation;
+  const { a, b, c, rounds, eps } = newtonSchulz;
+  const at = (tensor: Tensor): number => plan.address.get(tensor)!;
+  const [count, cols] = [fixedCount(out), out.cols];
+  const rows = count / cols;
+  const isWide = rows <= cols;
+  const scaled = (to: Tensor, from: Tensor, factor: number): Command => ({
+    words: [opcode.scale, 0, at(to), at(from), 0, fixedCount(to), floatBits(factor)],
+    reads: [from],
+    writes: [to],
+  });
+  /** to (plus +)= a product whose operands have `outer` rows and whose sides are K and O, in the words of `product`. */
+  const product = (
+    form: number,
+    to: Tensor,
+    plus: Tensor | undefined,
+    x: Tensor,
+    y: Tensor,
+    sides: number[],
+  ): Command => {
+    const [K, O, outer] = sides as [number, number, number];
+    return {
+      words: [opcode.fixedMatmul, 0, at(to), plus ? at(plus) : 0, at(x), at(y), K, O, form, 0, outer],
+      reads: [x, y, ...(plus ? [plus] : [])],
+      writes: [to],
+    };
+  };
+  const { forward, input, weight } = productForm;
+  const m = gram.cols;
+  const commands: Command[] = [
+    {
+      words: [opcode.momentum, 0, at(update), at(gradient), at(mean), count, at(squares), at(settings), at(norm)],
+      reads: [gradient, mean, settings, norm],
+      writes: [update, gradient, mean, squares],
+    },
+    {
+      words: [opcode.normalize, 0, at(update), at(squares), 0, count, floatBits(eps)],
+      reads: [update, squares],
+      writes: [update],
+    },
+  ];
+  let [x, other] = [update, next];
+  for (let round = 0; round < rounds; round++) {
+    commands.push(
+      isWide
+        ? product(forward, gram, undefined, x, x, [cols, rows, rows]) // x·xᵀ
+        : product(weight, gram, undefined, x, x, [cols, cols, rows]), // xᵀ·x
+      scaled(polynomial, gram, b / c),
+      product(forward, polynomial, polynomial, gram, gram, [m, m, m]),
+      scaled(polynomial, polynomial, c),
+      scaled(other, x, a),
+      isWide
+        ? product(input, other, other, polynomial, x, [cols, rows, rows])
+        : product(forward, other, other, x, polynomial, [cols, cols, rows]),
+    );
+    [x, other] = [other, x];
+  }
+  commands.push({
+    words: [opcode.muonStep, 0, at(out), at(x), at(settings), count, at(norm), floatBits(stepScale(rows, cols))],
+    reads: [out, x, settings, norm],
+    writes: [out],
+  });
+  return commands;
+}
+
 /** Words 2 and on: rows, out, a, b, then the operation's own. */
 function encodeOne(
-  operation: Exclude<Operation, { op: "crossEntropy" | "crossEntropyBack" }>,
+  operation: Exclude<Operation, { op: "crossEntropy" | "crossEntropyBack" | "muon" }>,
   plan: MemoryPlan,
 ): number[] {
   const at = (tensor: Tensor): number => plan.address.get(tensor)!;

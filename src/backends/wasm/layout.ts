@@ -58,6 +58,12 @@ export const opcode = {
   adamw: 22,
   clear: 23,
   logProbability: 24,
+  momentum: 25,
+  normalize: 26,
+  scale: 27,
+  /** `matmul` of a fixed number of rows. */
+  fixedMatmul: 28,
+  muonStep: 29,
 } as const;
 
 /** The three products of training: x·wᵀ, dy·w, dyᵀ·x. */

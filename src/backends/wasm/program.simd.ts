@@ -14,6 +14,7 @@ import { linearQ4 } from "../../kernels/linear/linear-q4.simd";
 import { linearQ8 } from "../../kernels/linear/linear-q8.simd";
 import { logProbability } from "../../kernels/log-probability/log-probability.simd";
 import { matmul } from "../../kernels/matmul/matmul.simd";
+import { momentum, muonStep, normalize, scale } from "../../kernels/muon/muon.simd";
 import { quantize } from "../../kernels/quantize/quantize.simd";
 import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
 import { gainBack, rmsnormBack } from "../../kernels/rmsnorm/rmsnorm-gradient.simd";
@@ -393,6 +394,34 @@ function walk(thread: i32): void {
       case 24:
         logProbability(out, a, b, scratch, width, from, to);
         break;
+      case 25: {
+        const chunks = countChunks(width);
+        const first = share(chunks, thread, threads),
+          last = share(chunks, thread + 1, threads);
+        momentum(out, a, b, pointer(command, 7), pointer(command, 8), pointer(command, 9), width, first, last);
+        break;
+      }
+      case 26: {
+        const first = shareOfFours(width, thread, threads),
+          last = shareOfFours(width, thread + 1, threads);
+        normalize(out, a, load<f32>(command + 28), width, first, last);
+        break;
+      }
+      case 27: {
+        const first = shareOfFours(width, thread, threads),
+          last = shareOfFours(width, thread + 1, threads);
+        scale(out, a, load<f32>(command + 28), first, last);
+        break;
+      }
+      case 28:
+        product(command, word(command, 11), scratch, thread, threads);
+        break;
+      case 29: {
+        const first = shareOfFours(width, thread, threads),
+          last = shareOfFours(width, thread + 1, threads);
+        muonStep(out, a, b, pointer(command, 7), load<f32>(command + 32), first, last);
+        break;
+      }
     }
     command += 64;
   }

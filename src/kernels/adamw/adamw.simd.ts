@@ -2,7 +2,7 @@
 import { sum4 } from "../math.simd";
 
 /** Numbers whose squares are summed as one; SQUARES_CHUNK in operation.ts. */
-const CHUNK: i32 = 16384;
+export const CHUNK: i32 = 16384;
 
 export function countChunks(count: i32): i32 {
   return (count + CHUNK - 1) / CHUNK;

@@ -90,12 +90,16 @@ export type Recipe = {
     readonly accumulation: number;
   };
   readonly optimizer: {
+    /** `muon` steps matrices other than embedding and head along orthogonal directions. */
+    readonly kind: "adamw" | "muon";
     readonly betas: readonly [number, number];
     readonly eps: number;
     /** On matrices only. */
     readonly weightDecay: number;
     /** Largest global norm of the gradients; null: no limit. */
     readonly clip: number | null;
+    /** Of Muon. */
+    readonly momentum: number;
   };
   readonly schedule: {
     readonly kind: "cosine" | "linear" | "constant";
@@ -178,10 +182,12 @@ const recipeShape: Shape<ParsedRecipe> = object({
   }),
   batch: section({ rows: withDefault(count, 1), accumulation: withDefault(count, 1) }),
   optimizer: section({
+    kind: withDefault<"adamw" | "muon">(choice("adamw", "muon"), "adamw"),
     betas: withDefault(pair(number({ min: 0, below: 1 })), [0.9, 0.95]),
     eps: withDefault(number({ above: 0 }), 1e-8),
     weightDecay: withDefault(number({ min: 0 }), 0.1),
     clip: withDefault(orNull(number({ above: 0 })), 1),
+    momentum: withDefault(number({ min: 0, below: 1 }), 0.95),
   }),
   schedule: object({
     kind: withDefault(choice("cosine", "linear", "constant"), "cosine"),
