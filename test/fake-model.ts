@@ -20,7 +20,7 @@ export function createFakeModel({ contextLength = 4096, vocabSize = 1 << 16 } = 
     vocabSize,
     bosToken: undefined,
     eosTokens: [eosToken],
-    encode: (text: string) => Array.from(text, (_, i) => i).map((i) => text.charCodeAt(i)),
+    encode: (text: string) => Array.from({ length: text.length }, (_, i) => text.charCodeAt(i)),
     decode,
     createDecoder: () => ({ push: (token: number) => decode([token]), end: () => "" }),
   } as unknown as Tokenizer;

@@ -73,9 +73,8 @@ describe("a task asks and counts as the harness does", () => {
 function filesOf(name: string, rows: Readonly<Record<string, object[]>>): Record<string, string> {
   const task = tasks.get(name)!;
   const lines = (split: string): string => rows[split]!.map((row) => JSON.stringify(row)).join("\n");
-  const files: Record<string, string> = {
-    [`${task.data.names[0]}.jsonl`]: lines("test" in rows ? "test" : "validation"),
-  };
+  const scored = ["test", "validation", "train"].find((split) => split in rows)!;
+  const files: Record<string, string> = { [`${task.data.names[0]}.jsonl`]: lines(scored) };
   if (task.examples?.[0]) files[`${task.examples[0].names[0]}.jsonl`] = lines("train");
   return files;
 }

@@ -2,7 +2,9 @@
 import { nearestName } from "../errors.ts";
 import type { Task } from "./task.ts";
 import { arcChallenge, arcEasy } from "./tasks/arc.ts";
+import { blimp } from "./tasks/blimp.ts";
 import { boolq } from "./tasks/boolq.ts";
+import { commonsenseQa } from "./tasks/commonsense-qa.ts";
 import { hellaswag } from "./tasks/hellaswag.ts";
 import { lambadaOpenai } from "./tasks/lambada.ts";
 import { nqOpen, triviaqa } from "./tasks/open-questions.ts";
@@ -24,6 +26,8 @@ export const tasks: ReadonlyMap<string, Task> = new Map(
     hellaswag,
     openbookqa,
     winogrande,
+    commonsenseQa,
+    blimp,
     raceMiddle,
     raceHigh,
     race,
