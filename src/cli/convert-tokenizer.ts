@@ -116,7 +116,7 @@ export type HfTokenizer = { readonly files: ReadonlyMap<string, Uint8Array>; rea
 /** Without files where a GGUF vocabulary does what tokenizer.json has no words for. */
 export function hfTokenizer(files: TokenizerFiles): HfTokenizer {
   if (files.kind === "none") return { files: new Map() };
-  if (files.kind === "files") return { files: originalFiles(files) };
+  if (files.kind === "files") return { files: filesByName(files) };
   const original = createTokenizer(files);
   if (original === undefined) return { files: new Map() };
   try {
@@ -125,7 +125,7 @@ export function hfTokenizer(files: TokenizerFiles): HfTokenizer {
     const translated = createTokenizer({ kind: "files", tokenizerJson, config })!;
     const isSame = translated.encode(PROBE).join() === original.encode(PROBE).join();
     return {
-      files: originalFiles({ kind: "files", tokenizerJson, config }),
+      files: filesByName({ kind: "files", tokenizerJson, config }),
       ...(!isSame && { note: "tokenizer.json can't say all that the tokenizer does: some texts become other tokens." }),
     };
   } catch (error) {
@@ -137,7 +137,7 @@ export function hfTokenizer(files: TokenizerFiles): HfTokenizer {
   }
 }
 
-function originalFiles({ tokenizerJson, sentencePieceModel, config }: FileTokenizer): ReadonlyMap<string, Uint8Array> {
+function filesByName({ tokenizerJson, sentencePieceModel, config }: FileTokenizer): ReadonlyMap<string, Uint8Array> {
   const result = new Map<string, Uint8Array>();
   if (tokenizerJson) result.set("tokenizer.json", tokenizerJson);
   if (sentencePieceModel) result.set("tokenizer.model", sentencePieceModel);

@@ -4,7 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 import { GPT2_WORDS } from "./byte-level.ts";
-import { type GgufVocabulary, readGgufMetadata } from "./gguf-vocabulary.ts";
+import { type Gpt2Vocabulary, type LlamaVocabulary, readGgufMetadata } from "./gguf-vocabulary.ts";
 import { SPACE } from "./sentencepiece.ts";
 import type { PieceType } from "./sentencepiece-model.ts";
 
@@ -63,13 +63,7 @@ type Steps = {
   readonly model: Json;
 };
 
-function byteLevelSteps({
-  pre,
-  words,
-  ignoresMerges,
-  addsSpacePrefix,
-  merges,
-}: GgufVocabulary & { kind: "gpt2" }): Steps {
+function byteLevelSteps({ pre, words, ignoresMerges, addsSpacePrefix, merges }: Gpt2Vocabulary): Steps {
   if (addsSpacePrefix && pre !== "gpt-2") {
     throw new FormatError(
       `GGUF vocabulary: a space in front is possible with tokenizer.ggml.pre "gpt-2" only, got "${pre}".`,
@@ -106,13 +100,13 @@ function byteLevelSteps({
       fuse_unk: false,
       byte_fallback: false,
       ignore_merges: ignoresMerges,
-      merges,
+      merges: merges.map((pair) => pair.join(" ")), // every version reads it so
     },
   };
 }
 
 /** As transformers converts a SentencePiece model (convert_slow_tokenizer.py, LlamaConverter). */
-function sentencePieceSteps(vocabulary: GgufVocabulary & { kind: "llama" }): Steps {
+function sentencePieceSteps(vocabulary: LlamaVocabulary): Steps {
   const { tokens, types, addsSpacePrefix, removesExtraSpaces } = vocabulary;
   if (removesExtraSpaces) {
     throw new FormatError(
@@ -148,7 +142,7 @@ function sentencePieceSteps(vocabulary: GgufVocabulary & { kind: "llama" }): Ste
 }
 
 /** SentencePiece joins the pair whose piece has the best score; so every way to cut a piece in two is a merge of its rank. */
-function mergesOf({ tokens, types, scores }: GgufVocabulary & { kind: "llama" }): [string, string][] {
+function mergesOf({ tokens, types, scores }: LlamaVocabulary): string[] {
   const ids = new Map(tokens.flatMap((text, id) => (types[id] === "normal" ? [[text, id] as const] : [])));
   const merges: { left: number; right: number; merged: number }[] = [];
   for (const [text, merged] of ids) {
@@ -161,7 +155,7 @@ function mergesOf({ tokens, types, scores }: GgufVocabulary & { kind: "llama" })
   merges.sort(
     (a, b) => scores[b.merged]! - scores[a.merged]! || a.merged - b.merged || a.left - b.left || a.right - b.right,
   );
-  return merges.map(({ left, right }) => [tokens[left]!, tokens[right]!]);
+  return merges.map(({ left, right }) => `${tokens[left]!} ${tokens[right]!}`);
 }
 
 function startWith(content: string, id: number): Json {

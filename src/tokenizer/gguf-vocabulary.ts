@@ -22,29 +22,30 @@ const PRE_TOKENIZERS: Readonly<Record<string, { words: readonly string[]; ignore
 };
 
 /** What the keys say, checked. Lists are by id. */
-export type GgufVocabulary = {
+type Vocabulary = {
   readonly tokens: readonly string[];
   readonly types: readonly PieceType[];
   /** Whether a text gets a space in front. */
   readonly addsSpacePrefix: boolean;
   readonly specials: Pick<TokenizerParts, "bosToken" | "eosTokens" | "addsBos" | "chatTemplate" | "templateVariables">;
-} & (
-  | {
-      /** SentencePiece BPE. */
-      readonly kind: "llama";
-      readonly scores: ArrayLike<number>;
-      readonly removesExtraSpaces: boolean;
-    }
-  | {
-      /** Byte-level BPE. */
-      readonly kind: "gpt2";
-      readonly pre: string;
-      /** Patterns that cut a text into words, one after the other. */
-      readonly words: readonly string[];
-      readonly ignoresMerges: boolean;
-      readonly merges: readonly (readonly [string, string])[];
-    }
-);
+};
+
+/** SentencePiece BPE. */
+export type LlamaVocabulary = Vocabulary & {
+  readonly kind: "llama";
+  readonly scores: ArrayLike<number>;
+  readonly removesExtraSpaces: boolean;
+};
+
+/** Byte-level BPE. */
+export type Gpt2Vocabulary = Vocabulary & {
+  readonly kind: "gpt2";
+  readonly pre: string;
+  /** Patterns that cut a text into words, one after the other. */
+  readonly words: readonly string[];
+  readonly ignoresMerges: boolean;
+  readonly merges: readonly (readonly [string, string])[];
+};
 
 /** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
 export function readGgufVocabulary(metadata: Metadata): TokenizerParts {
@@ -53,24 +54,34 @@ export function readGgufVocabulary(metadata: Metadata): TokenizerParts {
 }
 
 /** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
-export function readGgufMetadata(metadata: Metadata): GgufVocabulary {
+export function readGgufMetadata(metadata: Metadata): LlamaVocabulary | Gpt2Vocabulary {
   const kind = metadata.get("tokenizer.ggml.model");
   if (kind !== "llama" && kind !== "gpt2") {
     throw new FormatError(`${NAME}: tokenizer.ggml.model must be "llama" or "gpt2", got ${JSON.stringify(kind)}.`);
   }
-  const addsSpacePrefix = boolean(metadata, "tokenizer.ggml.add_space_prefix") ?? kind === "llama";
-  if (kind === "llama") {
-    const tokens = strings(metadata, "tokenizer.ggml.tokens");
-    const scores = numbers(metadata, "tokenizer.ggml.scores", tokens.length);
-    const types = tokenTypes(metadata, tokens.length);
-    for (let id = 0; id < tokens.length; id++) {
-      if (!Number.isFinite(scores[id])) throw new FormatError(`${NAME}: token ${id} has no finite score.`);
-      if (tokens[id] === "") types[id] = "unused"; // as llama.cpp has it: some converters left ids without a token empty
-    }
-    const removesExtraSpaces = boolean(metadata, "tokenizer.ggml.remove_extra_whitespaces") ?? false;
-    const specials = readSpecials(metadata, tokens, true);
-    return { kind, tokens, types, scores, addsSpacePrefix, removesExtraSpaces, specials };
+  return kind === "llama" ? readLlama(metadata) : readGpt2(metadata);
+}
+
+function readLlama(metadata: Metadata): LlamaVocabulary {
+  const tokens = strings(metadata, "tokenizer.ggml.tokens");
+  const scores = numbers(metadata, "tokenizer.ggml.scores", tokens.length);
+  const types = tokenTypes(metadata, tokens.length);
+  for (let id = 0; id < tokens.length; id++) {
+    if (!Number.isFinite(scores[id])) throw new FormatError(`${NAME}: token ${id} has no finite score.`);
+    if (tokens[id] === "") types[id] = "unused"; // as llama.cpp has it: some converters left ids without a token empty
   }
+  return {
+    kind: "llama",
+    tokens,
+    types,
+    scores,
+    addsSpacePrefix: boolean(metadata, "tokenizer.ggml.add_space_prefix") ?? true,
+    removesExtraSpaces: boolean(metadata, "tokenizer.ggml.remove_extra_whitespaces") ?? false,
+    specials: readSpecials(metadata, tokens, true),
+  };
+}
+
+function readGpt2(metadata: Metadata): Gpt2Vocabulary {
   const pre = metadata.get("tokenizer.ggml.pre") ?? "default";
   const settings = typeof pre === "string" && Object.hasOwn(PRE_TOKENIZERS, pre) ? PRE_TOKENIZERS[pre] : undefined;
   if (settings === undefined) {
@@ -84,12 +95,20 @@ export function readGgufMetadata(metadata: Metadata): GgufVocabulary {
     if (space < 0) throw new FormatError(`${NAME}: merge ${index} must be two tokens, got ${JSON.stringify(merge)}.`);
     return [merge.slice(0, space), merge.slice(space + 1)];
   });
-  const { words, ignoresMerges = false, addsBos = false } = settings;
-  const specials = readSpecials(metadata, tokens, addsBos);
-  return { kind, tokens, types, merges, addsSpacePrefix, pre: pre as string, words, ignoresMerges, specials };
+  return {
+    kind: "gpt2",
+    tokens,
+    types,
+    merges,
+    addsSpacePrefix: boolean(metadata, "tokenizer.ggml.add_space_prefix") ?? false,
+    pre: pre as string,
+    words: settings.words,
+    ignoresMerges: settings.ignoresMerges ?? false,
+    specials: readSpecials(metadata, tokens, settings.addsBos ?? false),
+  };
 }
 
-function createLlamaParts(vocabulary: GgufVocabulary & { kind: "llama" }): TokenizerParts {
+function createLlamaParts(vocabulary: LlamaVocabulary): TokenizerParts {
   const { tokens, types, scores, addsSpacePrefix, removesExtraSpaces, specials } = vocabulary;
   const parts = createSentencePieceParts(
     {
@@ -113,7 +132,7 @@ function createLlamaParts(vocabulary: GgufVocabulary & { kind: "llama" }): Token
   return { ...parts, ...specials };
 }
 
-function createGpt2Parts(vocabulary: GgufVocabulary & { kind: "gpt2" }): TokenizerParts {
+function createGpt2Parts(vocabulary: Gpt2Vocabulary): TokenizerParts {
   const { tokens, types, merges, words, ignoresMerges, addsSpacePrefix, specials } = vocabulary;
   const added = tokens.flatMap((text, id): AddedToken[] => {
     const type = types[id];
@@ -152,7 +171,7 @@ function createGpt2Parts(vocabulary: GgufVocabulary & { kind: "gpt2" }): Tokeniz
   };
 }
 
-function readSpecials(metadata: Metadata, tokens: readonly string[], addsBos: boolean): GgufVocabulary["specials"] {
+function readSpecials(metadata: Metadata, tokens: readonly string[], addsBos: boolean): Vocabulary["specials"] {
   const idOf = (key: string): number | undefined => {
     const value = metadata.get(`tokenizer.ggml.${key}`);
     if (value === undefined) return undefined;
