@@ -134,7 +134,7 @@ function sentencePieceSteps(vocabulary: LlamaVocabulary): Steps {
       continuing_subword_prefix: null,
       end_of_word_suffix: null,
       fuse_unk: true,
-      byte_fallback: types.includes("byte"),
+      byte_fallback: types.filter((type) => type === "byte").length === 256, // all of them, or none
       ignore_merges: false,
       merges: mergesOf(vocabulary),
     },
