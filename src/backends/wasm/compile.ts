@@ -41,7 +41,7 @@ export function compileProgram(program: Program, threads: number): CompiledProgr
   const words = new Int32Array(total * COMMAND_WORDS);
   commands.forEach((command, index) => {
     const [code, ...rest] = command.words;
-    invariant(rest.length + 2 <= COMMAND_WORDS, `a command of ${rest.length + 2} words`);
+    invariant(rest.length + 2 < COMMAND_WORDS, `a command of ${rest.length + 2} words`);
     words.set([code!, barriers[index]! ? 1 : 0, ...rest], index * COMMAND_WORDS);
   });
   const startOf = (operation: number): number => counts.slice(0, operation).reduce((sum, count) => sum + count, 0);

@@ -28,7 +28,8 @@ export const HEADER_BYTES = 128;
 
 /**
  * A command: [operation, barrier before it?, rows (0: tokens, 1: outputs), out, a, b, width, …], 16 words. What the
- * words from 6 on mean is up to the operation (compile.ts writes them, program.simd.ts reads them).
+ * words from 6 on mean is up to the operation (compile.ts writes them, program.simd.ts reads them), but for the last: how many units
+ * threads have taken so far, 0 between replays.
  */
 export const COMMAND_WORDS = 16;
 

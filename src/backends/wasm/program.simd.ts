@@ -41,6 +41,12 @@ const SCRATCH_BYTES: usize = 56;
 /** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
 const SPINS: i32 = 4000;
 
+const COMMAND_BYTES: usize = 64;
+/** Of a command: how many units threads have taken. */
+const TAKEN: usize = 60;
+/** Fewer rows wait for memory, and equal shares are read best. */
+const TAKING_ROWS: i32 = 4;
+
 /** Thread 0: wakes the others and runs the program once. */
 export function run(): void {
   store<i32>(STOPPED, 0);
@@ -62,15 +68,20 @@ export function follow(thread: i32, seen: i32): void {
   }
 }
 
-/** The last to arrive looks whether the caller has cancelled, so that all threads stop at the same command. */
-function barrier(threads: i32): bool {
+/**
+ * The last to arrive looks whether the caller has cancelled, so that all threads stop at the same command, and makes commands
+ * `from`…`to`, which all threads have done, ready for the next replay.
+ */
+function barrier(threads: i32, from: usize, to: usize): bool {
   if (threads == 1) {
+    giveBack(from, to);
     if (atomic.load<i32>(CANCEL)) store<i32>(STOPPED, 1);
     return load<i32>(STOPPED) != 0;
   }
   const phase = atomic.load<i32>(PHASE);
   if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
     if (atomic.load<i32>(CANCEL)) atomic.store<i32>(STOPPED, 1);
+    giveBack(from, to);
     atomic.store<i32>(ARRIVED, 0);
     atomic.add<i32>(PHASE, 1);
     atomic.notify(PHASE, -1);
@@ -81,6 +92,24 @@ function barrier(threads: i32): bool {
     }
   }
   return atomic.load<i32>(STOPPED) != 0;
+}
+
+/** Units of commands `from`…`to` can be taken again. */
+function giveBack(from: usize, to: usize): void {
+  for (; from < to; from += COMMAND_BYTES) atomic.store<i32>(from + TAKEN, 0);
+}
+
+/**
+ * The first of the next `step` units of a command that no thread has taken: one on a slower core takes fewer. Which thread makes a unit
+ * changes no bit of it.
+ */
+function take(command: usize, step: i32): i32 {
+  return atomic.add<i32>(command + TAKEN, step);
+}
+
+/** Units to take at a time, in twos so that two threads seldom write to one cache line; all if a thread is alone. */
+function stepOf(units: i32, threads: i32): i32 {
+  return threads == 1 ? units : max(1, units / (threads << 4)) << 1;
 }
 
 function word(command: usize, index: usize): i32 {
@@ -158,6 +187,24 @@ function shareOfEights(total: i32, thread: i32, threads: i32): i32 {
   return min(total, share((total + 7) >> 3, thread, threads) << 3);
 }
 
+function linear(
+  dtype: i32,
+  y: usize,
+  x: usize,
+  w: usize,
+  scratch: usize,
+  rows: i32,
+  K: i32,
+  O: i32,
+  from: i32,
+  to: i32,
+): void {
+  if (dtype == 0) linearFloat<f32>(y, x, w, scratch, rows, K, O, from, to);
+  else if (dtype == 1) linearFloat<u16>(y, x, w, scratch, rows, K, O, from, to);
+  else if (dtype == 2) linearQ8(y, x, w, scratch, rows, K, O, from, to);
+  else linearQ4(y, x, w, scratch, rows, K, O, from, to);
+}
+
 function walk(thread: i32): void {
   const threads = load<i32>(THREADS);
   const T = load<i32>(TOKENS);
@@ -167,8 +214,12 @@ function walk(thread: i32): void {
   const scratch = pointer(SCRATCH, 0) + <usize>thread * pointer(SCRATCH_BYTES, 0);
   const count = load<i32>(COMMAND_COUNT);
   let command = pointer(COMMANDS, 0);
+  let done = command; // up to the last barrier
   for (let i = 0; i < count; i++) {
-    if (word(command, 1) && barrier(threads)) return;
+    if (word(command, 1)) {
+      if (barrier(threads, done, command)) return;
+      done = command;
+    }
     const rows = word(command, 2) == 0 ? T : N;
     const from = share(rows, thread, threads),
       to = share(rows, thread + 1, threads);
@@ -191,13 +242,26 @@ function walk(thread: i32): void {
           O = word(command, 7),
           dtype = word(command, 8);
         const units = (O + 7) >> 3;
-        const first = share(units, thread, threads),
-          last = share(units, thread + 1, threads);
         if (rows == 0) break;
-        if (dtype == 0) linearFloat<f32>(out, a, b, scratch, rows, K, O, first, last);
-        else if (dtype == 1) linearFloat<u16>(out, a, b, scratch, rows, K, O, first, last);
-        else if (dtype == 2) linearQ8(out, a, b, scratch, rows, K, O, first, last);
-        else linearQ4(out, a, b, scratch, rows, K, O, first, last);
+        if (dtype < 2 || rows < TAKING_ROWS) {
+          linear(
+            dtype,
+            out,
+            a,
+            b,
+            scratch,
+            rows,
+            K,
+            O,
+            share(units, thread, threads),
+            share(units, thread + 1, threads),
+          );
+          break;
+        }
+        const step = stepOf(units, threads);
+        for (let first = take(command, step); first < units; first = take(command, step)) {
+          linear(dtype, out, a, b, scratch, rows, K, O, first, min(units, first + step));
+        }
         break;
       }
       case 4:
@@ -220,23 +284,29 @@ function walk(thread: i32): void {
         memory.copy(out + <usize>(position + from) * bytes, a + <usize>from * bytes, <usize>(to - from) * bytes);
         break;
       }
-      case 6:
-        attention(
-          out,
-          a,
-          b,
-          pointer(command, 7),
-          scratch,
-          rows,
-          width,
-          word(command, 8),
-          word(command, 9),
-          position,
-          pointer(command, 10),
-          thread,
-          threads,
-        );
+      case 6: {
+        const G = word(command, 8);
+        const units = rows * G;
+        const step = threads == 1 ? units : max(1, units / (threads << 4));
+        for (let first = take(command, step); first < units; first = take(command, step)) {
+          attention(
+            out,
+            a,
+            b,
+            pointer(command, 7),
+            scratch,
+            rows,
+            width,
+            G,
+            word(command, 9),
+            position,
+            pointer(command, 10),
+            first,
+            min(units, first + step),
+          );
+        }
         break;
+      }
       case 7:
         swiglu(out, a, b, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
         break;
@@ -259,50 +329,50 @@ function walk(thread: i32): void {
       case 12: {
         const H = word(command, 8);
         const units = ((rows + length - 1) / length) * H;
-        const first = share(units, thread, threads),
-          last = share(units, thread + 1, threads);
-        selfAttention(
-          out,
-          pointer(command, 7),
-          a,
-          b,
-          pointer(command, 6),
-          H,
-          word(command, 9),
-          word(command, 10),
-          rows,
-          length,
-          first,
-          last,
-          scratch,
-        );
+        for (let unit = take(command, 1); unit < units; unit = take(command, 1)) {
+          selfAttention(
+            out,
+            pointer(command, 7),
+            a,
+            b,
+            pointer(command, 6),
+            H,
+            word(command, 9),
+            word(command, 10),
+            rows,
+            length,
+            unit,
+            unit + 1,
+            scratch,
+          );
+        }
         break;
       }
       case 13: {
         const heads = word(command, 12);
         const G = heads >> 16;
         const units = ((rows + length - 1) / length) * G;
-        const first = share(units, thread, threads),
-          last = share(units, thread + 1, threads);
-        selfAttentionBack(
-          out,
-          pointer(command, 7),
-          pointer(command, 8),
-          pointer(command, 9),
-          pointer(command, 10),
-          pointer(command, 11),
-          a,
-          b,
-          pointer(command, 6),
-          heads & 0xffff,
-          G,
-          word(command, 13),
-          rows,
-          length,
-          first,
-          last,
-          scratch,
-        );
+        for (let unit = take(command, 1); unit < units; unit = take(command, 1)) {
+          selfAttentionBack(
+            out,
+            pointer(command, 7),
+            pointer(command, 8),
+            pointer(command, 9),
+            pointer(command, 10),
+            pointer(command, 11),
+            a,
+            b,
+            pointer(command, 6),
+            heads & 0xffff,
+            G,
+            word(command, 13),
+            rows,
+            length,
+            unit,
+            unit + 1,
+            scratch,
+          );
+        }
         break;
       }
       case 14:
@@ -423,7 +493,7 @@ function walk(thread: i32): void {
         break;
       }
     }
-    command += 64;
+    command += COMMAND_BYTES;
   }
-  barrier(threads);
+  barrier(threads, done, command);
 }

@@ -18,8 +18,8 @@ export function attention(
   D: i32,
   position: i32, // cache row of row 0
   places: usize, // (positions, 3) i32: tensor/places.ts; 0: one text, row by row
-  thread: i32,
-  threads: i32,
+  from: i32, // units: row by row of the first group, of the second, …
+  to: i32,
 ): void {
   const perGroup = H / G;
   const stride = (<usize>(G * D)) << 2;
@@ -27,7 +27,7 @@ export function attention(
   const scale = <f32>1 / sqrt<f32>(<f32>D);
   const apart = (<usize>(position + T + 1)) << 2; // one head's scores, and 1 / their sum
   const runs = scratch + 3 * apart;
-  for (let unit = thread; unit < T * G; unit += threads) {
+  for (let unit = from; unit < to; unit++) {
     // Group by group, so that the keys and values of one stay in the cache for all rows.
     const g = unit / T;
     const t = unit - g * T;
