@@ -4,9 +4,8 @@
  */
 import { FormatError } from "../errors.ts";
 import { GPT2_WORDS } from "./byte-level.ts";
-import { type Gpt2Vocabulary, type LlamaVocabulary, readGgufMetadata } from "./gguf-vocabulary.ts";
+import { type Gpt2Vocabulary, isAdded, type LlamaVocabulary, readGgufMetadata } from "./gguf-vocabulary.ts";
 import { SPACE } from "./sentencepiece.ts";
-import type { PieceType } from "./sentencepiece-model.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -43,10 +42,6 @@ export function ggufToTokenizerJson(metadata: ReadonlyMap<string, unknown>): { t
     clean_up_tokenization_spaces: false,
   };
   return { tokenizer, config };
-}
-
-function isAdded(type: PieceType): boolean {
-  return type === "control" || type === "unknown" || type === "user-defined";
 }
 
 /** Of a user-defined piece the text as it stands in the input, where its spaces are no ▁ yet. */

@@ -132,12 +132,16 @@ function createLlamaParts(vocabulary: LlamaVocabulary): TokenizerParts {
   return { ...parts, ...specials };
 }
 
+/** Whether a token is found in the text before words are cut. */
+export function isAdded(type: PieceType): boolean {
+  return type === "control" || type === "unknown" || type === "user-defined";
+}
+
 function createGpt2Parts(vocabulary: Gpt2Vocabulary): TokenizerParts {
   const { tokens, types, merges, words, ignoresMerges, addsSpacePrefix, specials } = vocabulary;
   const added = tokens.flatMap((text, id): AddedToken[] => {
-    const type = types[id];
-    if (text === "" || (type !== "control" && type !== "unknown" && type !== "user-defined")) return [];
-    return [plainAddedToken(id, text, type !== "user-defined")];
+    const type = types[id]!;
+    return text !== "" && isAdded(type) ? [plainAddedToken(id, text, type !== "user-defined")] : [];
   });
   const preTokenize: PreTokenizer = inSequence(words.map((pattern) => splitBy(translatePattern(pattern))));
   const encodeText = createBpeEncoder(
