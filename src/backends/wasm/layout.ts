@@ -1,6 +1,6 @@
 /**
- * The words that JavaScript and the command loop (program.simd.ts) agree on. All are 32-bit, at byte offsets from
- * address 0 of the linear memory.
+ * The words that JavaScript and the command loop (program.simd.ts) agree on, which words.simd.ts
+ * has again. All are 32-bit, at byte offsets from address 0 of the linear memory.
  */
 export const header = {
   /** Counts replays; followers sleep on it. */

@@ -20,30 +20,40 @@ import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
 import { gainBack, rmsnormBack } from "../../kernels/rmsnorm/rmsnorm-gradient.simd";
 import { rope } from "../../kernels/rope/rope.simd";
 import { selfAttention, selfAttentionBack } from "../../kernels/self-attention/self-attention.simd";
+import {
+  barrier,
+  first,
+  join,
+  last,
+  share,
+  shareEights,
+  shareFours,
+  shareSixes,
+  SPINS,
+  stepOf,
+  take,
+  thread,
+} from "./threads.simd";
+import {
+  COMMAND_BYTES,
+  COMMAND_COUNT,
+  COMMANDS,
+  float,
+  LENGTH,
+  Opcode,
+  OUTPUTS,
+  pointer,
+  POSITION,
+  QUIT,
+  RUN,
+  SCRATCH,
+  SCRATCH_BYTES,
+  STOPPED,
+  THREADS,
+  TOKENS,
+  word,
+} from "./words.simd";
 
-// Header: byte offsets from address 0, equal to `header` in layout.ts.
-const RUN: usize = 0;
-const ARRIVED: usize = 4;
-const PHASE: usize = 8;
-const CANCEL: usize = 12;
-const STOPPED: usize = 16;
-const QUIT: usize = 20;
-const THREADS: usize = 24;
-const TOKENS: usize = 28;
-const POSITION: usize = 32;
-const OUTPUTS: usize = 36;
-const LENGTH: usize = 40;
-const COMMANDS: usize = 44;
-const COMMAND_COUNT: usize = 48;
-const SCRATCH: usize = 52;
-const SCRATCH_BYTES: usize = 56;
-
-/** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
-const SPINS: i32 = 4000;
-
-const COMMAND_BYTES: usize = 64;
-/** Of a command: how many units threads have taken. */
-const TAKEN: usize = 60;
 /** Fewer rows wait for memory, and equal shares are read best. */
 const TAKING_ROWS: i32 = 4;
 
@@ -56,7 +66,7 @@ export function run(): void {
 }
 
 /** Threads 1 and up: run whenever thread 0 does, until told to quit. `seen` is the count of runs at the start. */
-export function follow(thread: i32, seen: i32): void {
+export function follow(index: i32, seen: i32): void {
   while (true) {
     let spins = 0;
     while (atomic.load<i32>(RUN) == seen) {
@@ -64,79 +74,17 @@ export function follow(thread: i32, seen: i32): void {
     }
     seen = atomic.load<i32>(RUN);
     if (atomic.load<i32>(QUIT)) return;
-    walk(thread);
+    walk(index);
   }
 }
 
-/**
- * The last to arrive looks whether the caller has cancelled, so that all threads stop at the same command, and makes commands
- * `from`…`to`, which all threads have done, ready for the next replay.
- */
-function barrier(threads: i32, from: usize, to: usize): bool {
-  if (threads == 1) {
-    giveBack(from, to);
-    if (atomic.load<i32>(CANCEL)) store<i32>(STOPPED, 1);
-    return load<i32>(STOPPED) != 0;
-  }
-  const phase = atomic.load<i32>(PHASE);
-  if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
-    if (atomic.load<i32>(CANCEL)) atomic.store<i32>(STOPPED, 1);
-    giveBack(from, to);
-    atomic.store<i32>(ARRIVED, 0);
-    atomic.add<i32>(PHASE, 1);
-    atomic.notify(PHASE, -1);
-  } else {
-    let spins = 0;
-    while (atomic.load<i32>(PHASE) == phase) {
-      if (++spins > SPINS) atomic.wait<i32>(PHASE, phase, -1);
-    }
-  }
-  return atomic.load<i32>(STOPPED) != 0;
-}
-
-/** Units of commands `from`…`to` can be taken again. */
-function giveBack(from: usize, to: usize): void {
-  for (; from < to; from += COMMAND_BYTES) atomic.store<i32>(from + TAKEN, 0);
-}
-
-/**
- * The first of the next `step` units of a command that no thread has taken: one on a slower core takes fewer. Which thread makes a unit
- * changes no bit of it.
- */
-function take(command: usize, step: i32): i32 {
-  return atomic.add<i32>(command + TAKEN, step);
-}
-
-/** Units to take at a time, in twos so that two threads seldom write to one cache line; all if a thread is alone. */
-function stepOf(units: i32, threads: i32): i32 {
-  return threads == 1 ? units : max(1, units / (threads << 4)) << 1;
-}
-
-function word(command: usize, index: usize): i32 {
-  return load<i32>(command + (index << 2));
-}
-
-function pointer(command: usize, index: usize): usize {
-  return <usize>load<u32>(command + (index << 2));
-}
-
-/** First of `total` units that belong to `thread`; those of thread + 1 start where its own end. */
-function share(total: i32, thread: i32, threads: i32): i32 {
-  return <i32>((<i64>total * thread) / threads);
-}
-
-/** As `share`, in whole vectors of four. */
-function shareOfFours(total: i32, thread: i32, threads: i32): i32 {
-  return thread == threads ? total : share(total >> 2, thread, threads) << 2;
-}
-
-/** Rows of a chunk that start at `word(command, 9)`: at most word 10, fewer at the end, none past it. */
+/** Rows of a chunk that start at word `start`: at most as many as the word after it says, fewer at the end, none past it. */
 function chunkRows(command: usize, start: usize, T: i32): i32 {
   return max(0, min(word(command, start + 1), T - word(command, start)));
 }
 
 /** One of the three products of training, by whole micro-tiles of the longer side. */
-function product(command: usize, T: i32, scratch: usize, thread: i32, threads: i32): void {
+function product(command: usize, T: i32, scratch: usize): void {
   const c = pointer(command, 3),
     plus = pointer(command, 4),
     a = pointer(command, 5),
@@ -155,345 +103,236 @@ function product(command: usize, T: i32, scratch: usize, thread: i32, threads: i
   const bRow = form == 0 ? 1 : K;
   const bCol = form == 0 ? K : 1;
   if (M >= N) {
-    const units = (M + 5) / 6;
-    const first = share(units, thread, threads) * 6,
-      last = min(M, share(units, thread + 1, threads) * 6);
+    shareSixes(M);
     const skip = (<usize>(first * N)) << 2;
-    matmul(
-      c + skip,
-      plus ? plus + skip : 0,
-      N,
-      a + ((<usize>(first * aRow)) << 2),
-      aRow,
-      aCol,
-      b,
-      bRow,
-      bCol,
-      last - first,
-      depth,
-      0,
-      N,
-      scratch,
-    );
+    const aFirst = a + ((<usize>(first * aRow)) << 2);
+    const plusFirst = plus ? plus + skip : 0;
+    matmul(c + skip, plusFirst, N, aFirst, aRow, aCol, b, bRow, bCol, last - first, depth, 0, N, scratch);
   } else {
-    const first = shareOfEights(N, thread, threads),
-      last = shareOfEights(N, thread + 1, threads);
+    shareEights(N);
     matmul(c, plus, N, a, aRow, aCol, b, bRow, bCol, M, depth, first, last, scratch);
   }
 }
 
-/** As `share`, in whole pairs of vectors. */
-function shareOfEights(total: i32, thread: i32, threads: i32): i32 {
-  return min(total, share((total + 7) >> 3, thread, threads) << 3);
+function linear(command: usize, rows: i32, scratch: usize): void {
+  if (rows == 0) return;
+  const y = pointer(command, 3),
+    x = pointer(command, 4),
+    w = pointer(command, 5);
+  const K = word(command, 6),
+    O = word(command, 7),
+    form = word(command, 8);
+  const blocks = (O + 7) >> 3;
+  if (form < 2 || rows < TAKING_ROWS) {
+    share(blocks);
+    linearBlocks(form, y, x, w, scratch, rows, K, O);
+  } else {
+    // in twos, so that two threads seldom write to one cache line
+    const step = stepOf(blocks) << 1;
+    while (take(command, blocks, step)) linearBlocks(form, y, x, w, scratch, rows, K, O);
+  }
 }
 
-function linear(
-  dtype: i32,
-  y: usize,
-  x: usize,
-  w: usize,
-  scratch: usize,
-  rows: i32,
-  K: i32,
-  O: i32,
-  from: i32,
-  to: i32,
-): void {
-  if (dtype == 0) linearFloat<f32>(y, x, w, scratch, rows, K, O, from, to);
-  else if (dtype == 1) linearFloat<u16>(y, x, w, scratch, rows, K, O, from, to);
-  else if (dtype == 2) linearQ8(y, x, w, scratch, rows, K, O, from, to);
-  else linearQ4(y, x, w, scratch, rows, K, O, from, to);
+/** Blocks `first` up to `last` of 8 outputs. */
+function linearBlocks(form: i32, y: usize, x: usize, w: usize, scratch: usize, rows: i32, K: i32, O: i32): void {
+  if (form == 0) linearFloat<f32>(y, x, w, scratch, rows, K, O, first, last);
+  else if (form == 1) linearFloat<u16>(y, x, w, scratch, rows, K, O, first, last);
+  else if (form == 2) linearQ8(y, x, w, scratch, rows, K, O, first, last);
+  else linearQ4(y, x, w, scratch, rows, K, O, first, last);
 }
 
-function walk(thread: i32): void {
-  const threads = load<i32>(THREADS);
+/** Sequences of `length` in `rows`; the last may be shorter. */
+function sequences(rows: i32, length: i32): i32 {
+  return (rows + length - 1) / length;
+}
+
+function walk(index: i32): void {
+  join(index, load<i32>(THREADS));
   const T = load<i32>(TOKENS);
   const N = load<i32>(OUTPUTS);
   const position = load<i32>(POSITION);
   const length = load<i32>(LENGTH);
-  const scratch = pointer(SCRATCH, 0) + <usize>thread * pointer(SCRATCH_BYTES, 0);
+  const scratch = pointer(SCRATCH, 0) + <usize>index * pointer(SCRATCH_BYTES, 0);
   const count = load<i32>(COMMAND_COUNT);
   let command = pointer(COMMANDS, 0);
   let done = command; // up to the last barrier
   for (let i = 0; i < count; i++) {
     if (word(command, 1)) {
-      if (barrier(threads, done, command)) return;
+      if (barrier(done, command)) return;
       done = command;
     }
     const rows = word(command, 2) == 0 ? T : N;
-    const from = share(rows, thread, threads),
-      to = share(rows, thread + 1, threads);
     const out = pointer(command, 3),
       a = pointer(command, 4),
       b = pointer(command, 5);
     const width = word(command, 6);
     switch (word(command, 0)) {
-      case 0:
-        embed(out, a, b, width, word(command, 7), from, to);
+      case Opcode.embed:
+        share(rows);
+        embed(out, a, b, width, word(command, 7), first, last);
         break;
-      case 1:
-        rmsnorm(out, a, b, width, load<f32>(command + 28), from, to);
+      case Opcode.rmsnorm:
+        share(rows);
+        rmsnorm(out, a, b, width, float(command, 7), first, last);
         break;
-      case 2:
-        quantize(out, a, width, from, to);
+      case Opcode.quantize:
+        share(rows);
+        quantize(out, a, width, first, last);
         break;
-      case 3: {
-        const K = width,
-          O = word(command, 7),
-          dtype = word(command, 8);
-        const units = (O + 7) >> 3;
-        if (rows == 0) break;
-        if (dtype < 2 || rows < TAKING_ROWS) {
-          linear(
-            dtype,
-            out,
-            a,
-            b,
-            scratch,
-            rows,
-            K,
-            O,
-            share(units, thread, threads),
-            share(units, thread + 1, threads),
-          );
-          break;
-        }
-        const step = stepOf(units, threads);
-        for (let first = take(command, step); first < units; first = take(command, step)) {
-          linear(dtype, out, a, b, scratch, rows, K, O, first, min(units, first + step));
-        }
+      case Opcode.linear:
+        linear(command, rows, scratch);
+        break;
+      case Opcode.rope: {
+        const isInverse = word(command, 8) != 0;
+        share(rows);
+        rope(out, a, b, width, word(command, 7), position, length, isInverse, pointer(command, 9), first, last);
         break;
       }
-      case 4:
-        rope(
-          out,
-          a,
-          b,
-          width,
-          word(command, 7),
-          position,
-          length,
-          word(command, 8) != 0,
-          pointer(command, 9),
-          from,
-          to,
-        );
-        break;
-      case 5: {
+      case Opcode.store: {
         const bytes = (<usize>width) << 2;
-        memory.copy(out + <usize>(position + from) * bytes, a + <usize>from * bytes, <usize>(to - from) * bytes);
+        share(rows);
+        memory.copy(out + <usize>(position + first) * bytes, a + <usize>first * bytes, <usize>(last - first) * bytes);
         break;
       }
-      case 6: {
-        const G = word(command, 8);
-        const units = rows * G;
-        const step = threads == 1 ? units : max(1, units / (threads << 4));
-        for (let first = take(command, step); first < units; first = take(command, step)) {
-          attention(
-            out,
-            a,
-            b,
-            pointer(command, 7),
-            scratch,
-            rows,
-            width,
-            G,
-            word(command, 9),
-            position,
-            pointer(command, 10),
-            first,
-            min(units, first + step),
-          );
+      case Opcode.attention: {
+        const values = pointer(command, 7),
+          places = pointer(command, 10);
+        const G = word(command, 8),
+          D = word(command, 9);
+        const step = stepOf(rows * G);
+        while (take(command, rows * G, step)) {
+          attention(out, a, b, values, scratch, rows, width, G, D, position, places, first, last);
         }
         break;
       }
-      case 7:
-        swiglu(out, a, b, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+      case Opcode.swiglu:
+        shareFours(rows * width);
+        swiglu(out, a, b, first, last);
         break;
-      case 8:
-        relu(out, a, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+      case Opcode.relu:
+        shareFours(rows * width);
+        relu(out, a, first, last);
         break;
-      case 9:
-        add(out, a, b, shareOfFours(rows * width, thread, threads), shareOfFours(rows * width, thread + 1, threads));
+      case Opcode.add:
+        shareFours(rows * width);
+        add(out, a, b, first, last);
         break;
-      case 10: {
+      case Opcode.pick: {
         const bytes = (<usize>width) << 2;
-        for (let n = from; n < to; n++) {
+        share(rows);
+        for (let n = first; n < last; n++) {
           memory.copy(out + <usize>n * bytes, a + <usize>load<i32>(b + ((<usize>n) << 2)) * bytes, bytes);
         }
         break;
       }
-      case 11:
-        product(command, T, scratch, thread, threads);
+      case Opcode.matmul:
+        product(command, T, scratch);
         break;
-      case 12: {
-        const H = word(command, 8);
-        const units = ((rows + length - 1) / length) * H;
-        for (let unit = take(command, 1); unit < units; unit = take(command, 1)) {
-          selfAttention(
-            out,
-            pointer(command, 7),
-            a,
-            b,
-            pointer(command, 6),
-            H,
-            word(command, 9),
-            word(command, 10),
-            rows,
-            length,
-            unit,
-            unit + 1,
-            scratch,
-          );
+      case Opcode.selfAttention: {
+        const lse = pointer(command, 7),
+          values = pointer(command, 6);
+        const H = word(command, 8),
+          G = word(command, 9),
+          D = word(command, 10);
+        while (take(command, sequences(rows, length) * H, 1)) {
+          selfAttention(out, lse, a, b, values, H, G, D, rows, length, first, last, scratch);
         }
         break;
       }
-      case 13: {
-        const heads = word(command, 12);
-        const G = heads >> 16;
-        const units = ((rows + length - 1) / length) * G;
-        for (let unit = take(command, 1); unit < units; unit = take(command, 1)) {
-          selfAttentionBack(
-            out,
-            pointer(command, 7),
-            pointer(command, 8),
-            pointer(command, 9),
-            pointer(command, 10),
-            pointer(command, 11),
-            a,
-            b,
-            pointer(command, 6),
-            heads & 0xffff,
-            G,
-            word(command, 13),
-            rows,
-            length,
-            unit,
-            unit + 1,
-            scratch,
-          );
+      case Opcode.selfAttentionBack: {
+        const values = pointer(command, 6),
+          dKeys = pointer(command, 7),
+          dValues = pointer(command, 8),
+          dy = pointer(command, 9),
+          y = pointer(command, 10),
+          lse = pointer(command, 11);
+        const H = word(command, 12) & 0xffff,
+          G = word(command, 12) >> 16,
+          D = word(command, 13);
+        while (take(command, sequences(rows, length) * G, 1)) {
+          selfAttentionBack(out, dKeys, dValues, dy, y, lse, a, b, values, H, G, D, rows, length, first, last, scratch);
         }
         break;
       }
-      case 14:
-        rmsnormBack(
-          out,
-          pointer(command, 8),
-          a,
-          b,
-          pointer(command, 6),
-          pointer(command, 7),
-          word(command, 9),
-          load<f32>(command + 40),
-          from,
-          to,
-        );
+      case Opcode.rmsnormBack: {
+        const gain = pointer(command, 6),
+          plus = pointer(command, 7),
+          scales = pointer(command, 8);
+        share(rows);
+        rmsnormBack(out, scales, a, b, gain, plus, word(command, 9), float(command, 10), first, last);
         break;
-      case 15: {
+      }
+      case Opcode.gainBack: {
         const C = word(command, 7);
-        const first = shareOfEights(C, thread, threads),
-          last = shareOfEights(C, thread + 1, threads);
+        shareEights(C);
         gainBack(out, a, b, pointer(command, 6), C, rows, first, last);
         break;
       }
-      case 16: {
-        const count = rows * word(command, 8);
-        const first = shareOfFours(count, thread, threads),
-          last = shareOfFours(count, thread + 1, threads);
+      case Opcode.swigluBack:
+        shareFours(rows * word(command, 8));
         swigluBack(out, pointer(command, 7), a, b, pointer(command, 6), first, last);
         break;
-      }
-      case 17:
-        reluBack(
-          out,
-          a,
-          b,
-          shareOfFours(rows * width, thread, threads),
-          shareOfFours(rows * width, thread + 1, threads),
-        );
+      case Opcode.reluBack:
+        shareFours(rows * width);
+        reluBack(out, a, b, first, last);
         break;
-      case 18:
-        embedBack(
-          out,
-          a,
-          b,
-          width,
-          rows,
-          shareOfFours(width, thread, threads),
-          shareOfFours(width, thread + 1, threads),
-        );
+      case Opcode.embedBack:
+        shareFours(width);
+        embedBack(out, a, b, width, rows, first, last);
         break;
-      case 19: {
-        const count = chunkRows(command, 8, T);
-        const first = share(count, thread, threads),
-          last = share(count, thread + 1, threads);
+      case Opcode.crossEntropyRows:
+        share(chunkRows(command, 8, T));
         crossEntropyRows(out, a, b, pointer(command, 6), word(command, 7), first, last);
         break;
-      }
-      case 20: {
-        const chunks = countChunks(width);
-        squares(out, a, width, share(chunks, thread, threads), share(chunks, thread + 1, threads));
+      case Opcode.squares:
+        share(countChunks(width));
+        squares(out, a, width, first, last);
         break;
-      }
-      case 21:
+      case Opcode.clip:
         if (thread == 0) clip(out, a, b, width);
         break;
-      case 22: {
-        const count = word(command, 9);
-        const first = shareOfFours(count, thread, threads),
-          last = shareOfFours(count, thread + 1, threads);
-        adamw(
-          out,
-          a,
-          b,
-          pointer(command, 6),
-          pointer(command, 7),
-          pointer(command, 8),
-          word(command, 10) != 0,
-          first,
-          last,
-        );
+      case Opcode.adamw: {
+        const mean = pointer(command, 6),
+          square = pointer(command, 7),
+          norm = pointer(command, 8);
+        const decays = word(command, 10) != 0;
+        shareFours(word(command, 9));
+        adamw(out, a, b, mean, square, norm, decays, first, last);
         break;
       }
-      case 23: {
-        const first = (<usize>shareOfFours(width, thread, threads)) << 2,
-          last = (<usize>shareOfFours(width, thread + 1, threads)) << 2;
-        memory.fill(out + first, 0, last - first);
+      case Opcode.clear:
+        shareFours(width);
+        memory.fill(out + ((<usize>first) << 2), 0, (<usize>(last - first)) << 2);
+        break;
+      case Opcode.logProbability:
+        share(rows);
+        logProbability(out, a, b, scratch, width, first, last);
+        break;
+      case Opcode.momentum: {
+        const sums = pointer(command, 7),
+          settings = pointer(command, 8),
+          norm = pointer(command, 9);
+        share(countChunks(width));
+        momentum(out, a, b, sums, settings, norm, width, first, last);
         break;
       }
-      case 24:
-        logProbability(out, a, b, scratch, width, from, to);
+      case Opcode.normalize:
+        shareFours(width);
+        normalize(out, a, float(command, 7), width, first, last);
         break;
-      case 25: {
-        const chunks = countChunks(width);
-        const first = share(chunks, thread, threads),
-          last = share(chunks, thread + 1, threads);
-        momentum(out, a, b, pointer(command, 7), pointer(command, 8), pointer(command, 9), width, first, last);
+      case Opcode.scale:
+        shareFours(width);
+        scale(out, a, float(command, 7), first, last);
         break;
-      }
-      case 26: {
-        const first = shareOfFours(width, thread, threads),
-          last = shareOfFours(width, thread + 1, threads);
-        normalize(out, a, load<f32>(command + 28), width, first, last);
+      case Opcode.fixedMatmul:
+        product(command, word(command, 11), scratch);
         break;
-      }
-      case 27: {
-        const first = shareOfFours(width, thread, threads),
-          last = shareOfFours(width, thread + 1, threads);
-        scale(out, a, load<f32>(command + 28), first, last);
+      case Opcode.muonStep:
+        shareFours(width);
+        muonStep(out, a, b, pointer(command, 7), float(command, 8), first, last);
         break;
-      }
-      case 28:
-        product(command, word(command, 11), scratch, thread, threads);
-        break;
-      case 29: {
-        const first = shareOfFours(width, thread, threads),
-          last = shareOfFours(width, thread + 1, threads);
-        muonStep(out, a, b, pointer(command, 7), load<f32>(command + 32), first, last);
-        break;
-      }
     }
     command += COMMAND_BYTES;
   }
-  barrier(threads, done, command);
+  barrier(done, command);
 }
