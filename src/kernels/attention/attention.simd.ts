@@ -204,7 +204,7 @@ function softmaxRow(scores: usize, scale: f32, count: i32): void {
   for (; at < whole; at += 16) {
     const score = f32x4.mul(v128.load(at), scales);
     v128.store(at, score);
-    most = f32x4.max(most, score);
+    most = f32x4.pmax(most, score);
   }
   largest = max4(most);
   for (; at < end; at += 4) {

@@ -22,7 +22,7 @@ export function crossEntropyRows(
     }
     let v: usize = 0;
     let largest4 = f32x4.splat(load<f32>(row));
-    for (; v < whole; v += 16) largest4 = f32x4.max(largest4, v128.load(row + v));
+    for (; v < whole; v += 16) largest4 = f32x4.pmax(largest4, v128.load(row + v));
     let largest = max4(largest4);
     for (; v < stride; v += 4) largest = max<f32>(largest, load<f32>(row + v));
     const own = load<f32>(row + ((<usize>target) << 2)) - largest;

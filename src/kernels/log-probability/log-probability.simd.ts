@@ -28,7 +28,7 @@ export function logProbability(
 function largestOf(row: usize, V: i32): f32 {
   const end = row + ((<usize>V) << 2);
   let most = f32x4.splat(load<f32>(row));
-  for (; row + 16 <= end; row += 16) most = f32x4.max(most, v128.load(row));
+  for (; row + 16 <= end; row += 16) most = f32x4.pmax(most, v128.load(row));
   let largest = max4(most);
   for (; row < end; row += 4) largest = max<f32>(largest, load<f32>(row));
   return largest;

@@ -107,7 +107,7 @@ function softmaxRow(row: usize, seen: i32, width: i32, scale: f32, largest: usiz
   const before = load<f32>(largest);
   let at = row;
   let m4 = f32x4.splat(-Infinity);
-  for (; at < vectors; at += 16) m4 = f32x4.max(m4, v128.load(at));
+  for (; at < vectors; at += 16) m4 = f32x4.pmax(m4, v128.load(at));
   let m = max4(m4);
   for (; at < stop; at += 4) m = max<f32>(m, load<f32>(at));
   m = max<f32>(m * scale, before);
