@@ -128,13 +128,16 @@ function softmaxRow(row: usize, seen: i32, width: i32, scale: f32, largest: usiz
   }
   for (; at < end; at += 4) store<f32>(at, 0);
 
-  if (before == -Infinity) {
-    store<f32>(largest, sum, 256);
-  } else {
-    const factor = exp1(before - m);
-    store<f32>(largest, load<f32>(largest, 256) * factor + sum, 256);
-    if (m != before) scaleRow(mix, D, factor);
+  if (m == before) {
+    store<f32>(largest, load<f32>(largest, 256) + sum, 256);
+    return;
   }
+  if (before != -Infinity) {
+    const factor = exp1(before - m);
+    sum += load<f32>(largest, 256) * factor;
+    scaleRow(mix, D, factor);
+  }
+  store<f32>(largest, sum, 256);
   store<f32>(largest, m);
 }
 
@@ -178,15 +181,19 @@ export function selfAttentionBack(
     for (let j = 0; j < T; j += BK) {
       const width = min(BK, T - j);
       const key = (<usize>((start + j) * GD + g * D)) << 2;
-      const first = (j / BQ) * BQ;
+      for (let r = 0; r < width; r++) {
+        const own = key + ((<usize>(r * GD)) << 2);
+        memory.fill(dKeys + own, 0, (<usize>D) << 2);
+        memory.fill(dValues + own, 0, (<usize>D) << 2);
+      }
       for (let h = g * perGroup; h < (g + 1) * perGroup; h++) {
-        for (let i = first; i < T; i += BQ) {
+        for (let i = j; i < T; i += BQ) {
           const height = min(BQ, T - i);
+          const seen = min(width, i + height - j); // of these keys, by the block's last query
           const row = start + i;
           const query = (<usize>(row * HD + h * D)) << 2;
-          const isFirst = h == g * perGroup && i == first; // of the sums of these keys
-          matmul(weights, 0, BK, q + query, HD, 1, keys + key, 1, GD, height, D, 0, width, scratch);
-          matmul(slopes, 0, BK, dy + query, HD, 1, values + key, 1, GD, height, D, 0, width, scratch);
+          matmul(weights, 0, BK, q + query, HD, 1, keys + key, 1, GD, height, D, 0, seen, scratch);
+          matmul(slopes, 0, BK, dy + query, HD, 1, values + key, 1, GD, height, D, 0, seen, scratch);
           for (let r = 0; r < height; r++) {
             const at = query + ((<usize>(r * HD)) << 2);
             const logSum = load<f32>(lse + ((<usize>((row + r) * H + h)) << 2));
@@ -194,45 +201,15 @@ export function selfAttentionBack(
             slopesRow(
               weights + offset,
               slopes + offset,
-              min(width, i + r - j + 1),
-              width,
+              min(seen, i + r - j + 1),
+              seen,
               scale,
               logSum,
               dot(dy + at, y + at, D),
             );
           }
-          matmul(
-            dValues + key,
-            isFirst ? 0 : dValues + key,
-            GD,
-            weights,
-            1,
-            BK,
-            dy + query,
-            HD,
-            1,
-            width,
-            height,
-            0,
-            D,
-            scratch,
-          );
-          matmul(
-            dKeys + key,
-            isFirst ? 0 : dKeys + key,
-            GD,
-            slopes,
-            1,
-            BK,
-            q + query,
-            HD,
-            1,
-            width,
-            height,
-            0,
-            D,
-            scratch,
-          );
+          matmul(dValues + key, dValues + key, GD, weights, 1, BK, dy + query, HD, 1, seen, height, 0, D, scratch);
+          matmul(dKeys + key, dKeys + key, GD, slopes, 1, BK, q + query, HD, 1, seen, height, 0, D, scratch);
           matmul(
             dq + query,
             j == 0 ? 0 : dq + query,
@@ -244,7 +221,7 @@ export function selfAttentionBack(
             GD,
             1,
             height,
-            width,
+            seen,
             0,
             D,
             scratch,
@@ -257,29 +234,25 @@ export function selfAttentionBack(
 
 /** Scores to p = exp(score·scale − lse), and dy·v to ds = p·(dy·v − dy·y)·scale; zeros for keys that are not seen. */
 function slopesRow(row: usize, slopes: usize, seen: i32, width: i32, scale: f32, lse: f32, mean: f32): void {
-  const bytes = (<usize>width) << 2;
+  const vectors = (<usize>(seen & ~3)) << 2,
+    stop = (<usize>seen) << 2,
+    bytes = (<usize>width) << 2;
+  const ss = f32x4.splat(scale),
+    ll = f32x4.splat(lse),
+    dd = f32x4.splat(mean);
   let at: usize = 0;
-  if (seen > 0) {
-    const vectors = (<usize>(seen & ~3)) << 2,
-      stop = (<usize>seen) << 2;
-    const ss = f32x4.splat(scale),
-      ll = f32x4.splat(lse),
-      dd = f32x4.splat(mean);
-    for (; at < vectors; at += 16) {
-      const p = exp4(f32x4.sub(f32x4.mul(v128.load(row + at), ss), ll));
-      v128.store(slopes + at, f32x4.mul(f32x4.mul(p, f32x4.sub(v128.load(slopes + at), dd)), ss));
-      v128.store(row + at, p);
-    }
-    for (; at < stop; at += 4) {
-      const p = exp1(load<f32>(row + at) * scale - lse);
-      store<f32>(slopes + at, p * (load<f32>(slopes + at) - mean) * scale);
-      store<f32>(row + at, p);
-    }
+  for (; at < vectors; at += 16) {
+    const p = exp4(f32x4.sub(f32x4.mul(v128.load(row + at), ss), ll));
+    v128.store(slopes + at, f32x4.mul(f32x4.mul(p, f32x4.sub(v128.load(slopes + at), dd)), ss));
+    v128.store(row + at, p);
   }
-  if (at < bytes) {
-    memory.fill(row + at, 0, bytes - at);
-    memory.fill(slopes + at, 0, bytes - at);
+  for (; at < stop; at += 4) {
+    const p = exp1(load<f32>(row + at) * scale - lse);
+    store<f32>(slopes + at, p * (load<f32>(slopes + at) - mean) * scale);
+    store<f32>(row + at, p);
   }
+  memory.fill(row + at, 0, bytes - at);
+  memory.fill(slopes + at, 0, bytes - at);
 }
 
 function dot(a: usize, b: usize, D: i32): f32 {
