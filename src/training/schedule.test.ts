@@ -23,6 +23,13 @@ describe("learning rates", () => {
     expect(rates({ kind: "linear", steps: 4, floor: 0 }, [0, 1, 2, 3, 4, 5])).toEqual([1, 0.75, 0.5, 0.25, 0, 0]);
   });
 
+  it("fall in the last steps only", () => {
+    const options = { steps: 8, warmupSteps: 2, decaySteps: 4, floor: 0 } as const;
+    expect(rates({ kind: "linear", ...options }, [0, 1, 2, 4, 5, 6, 7, 8])).toEqual([0.5, 1, 1, 1, 0.75, 0.5, 0.25, 0]);
+    expect(rates({ kind: "cosine", ...options }, [3, 4, 6, 8])).toEqual([1, 1, 0.5, 0]);
+    expect(rates({ kind: "linear", ...options, decaySteps: 0 }, [7, 8])).toEqual([1, 1]);
+  });
+
   it("stay where they are", () => {
     expect(rates({ kind: "constant", peak: 3 }, [0, 1, 1e6])).toEqual([3, 3, 3]);
   });
@@ -41,9 +48,16 @@ it.each([
   [{ steps: 3, warmupSteps: 0.5 }, "schedule.warmupSteps: expected a whole number from 0, got 0.5."],
   [{ steps: 3, peak: 0 }, "schedule.peak: expected a positive number, got 0."],
   [{ steps: 3, peak: Infinity }, "schedule.peak: expected a positive number, got Infinity."],
+  [
+    { steps: 9, warmupSteps: 2, decaySteps: 8 },
+    "schedule.decaySteps: expected a whole number from 0 to steps - warmupSteps (7), got 8.",
+  ],
   [{ steps: 3, floor: 1.1 }, "schedule.floor: expected a part of the peak, 0 to 1, got 1.1."],
   [{ steps: 3, floor: "0.1" }, "schedule.floor: expected a part of the peak, 0 to 1, got 0.1."],
-  [{ steps: 3, warmup: 2 }, 'schedule: unknown option "warmup". Known: kind, peak, warmupSteps, steps, floor.'],
+  [
+    { steps: 3, warmup: 2 },
+    'schedule: unknown option "warmup". Known: kind, peak, warmupSteps, steps, decaySteps, floor.',
+  ],
 ])("refuses %j", (options, message) => {
   expect(() => createSchedule(options as ScheduleOptions)).toThrow(message);
 });

@@ -21,7 +21,7 @@ describe("a recipe", () => {
       data: { datasets: [{ folder: "data/x", weight: undefined }], length: 1024 },
       batch: { rows: 1, accumulation: 1 },
       optimizer: { betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, clip: 1 },
-      schedule: { kind: "cosine", peak: 0.001, warmupSteps: 0, steps: 100, floor: 0.1 },
+      schedule: { kind: "cosine", peak: 0.001, warmupSteps: 0, steps: 100, decaySteps: 100, floor: 0.1 },
       seed: 1,
     });
   });
@@ -63,6 +63,10 @@ describe("a recipe", () => {
     [
       { ...minimal, schedule: { peak: 1, steps: 5, warmupSteps: 6 } },
       "schedule.warmupSteps: expected at most schedule.steps (5), got 6.",
+    ],
+    [
+      { ...minimal, schedule: { peak: 1, steps: 5, warmupSteps: 2, decaySteps: 4 } },
+      "schedule.decaySteps: expected at most the 3 steps after the warm-up, got 4.",
     ],
     [
       { ...minimal, schedule: { peak: { value: 1 }, steps: 5 } },
@@ -116,7 +120,8 @@ describe("a preset", () => {
     ["final", 480_000, 1.0066e12],
   ])("%s is the paper's: %d steps, %d tokens, 2e-3 at 2,097,152 tokens a step", (preset, steps, tokens) => {
     const recipe = parse({ preset });
-    expect(recipe.schedule).toEqual({ kind: "cosine", peak: 2e-3, warmupSteps: 1000, steps, floor: 0.1 });
+    const decaySteps = steps - 1000;
+    expect(recipe.schedule).toEqual({ kind: "cosine", peak: 2e-3, warmupSteps: 1000, steps, decaySteps, floor: 0.1 });
     expect(tokensPerStep(recipe)).toBe(2_097_152);
     expect((steps * tokensPerStep(recipe)) / tokens).toBeCloseTo(1, 3);
   });
@@ -131,7 +136,14 @@ describe("a preset", () => {
       model: { dim: 64, layers: 2, heads: 2 },
       schedule: { steps: 1000, warmupSteps: 10 },
     });
-    expect(recipe.schedule).toEqual({ kind: "cosine", peak: 2e-3, warmupSteps: 10, steps: 1000, floor: 0.1 });
+    expect(recipe.schedule).toEqual({
+      kind: "cosine",
+      peak: 2e-3,
+      warmupSteps: 10,
+      steps: 1000,
+      decaySteps: 990,
+      floor: 0.1,
+    });
     expect(recipe.model).toMatchObject({ dim: 64, kvHeads: undefined });
   });
 

@@ -107,6 +107,8 @@ export type Recipe = {
     readonly peak: number;
     readonly warmupSteps: number;
     readonly steps: number;
+    /** How many of the last steps fall. Default: all after the warm-up. */
+    readonly decaySteps: number;
     /** Where the rate ends, as a fraction of the peak. */
     readonly floor: number;
   };
@@ -137,7 +139,10 @@ export type Recipe = {
 /** A peak that holds for one batch size; at others it is scaled in proportion (official MobileLLM README). */
 type ScaledPeak = { readonly value: number; readonly atTokensPerStep: number };
 type ParsedRecipe = Omit<Recipe, "schedule"> & {
-  readonly schedule: Omit<Recipe["schedule"], "peak"> & { readonly peak: number | ScaledPeak };
+  readonly schedule: Omit<Recipe["schedule"], "peak" | "decaySteps"> & {
+    readonly peak: number | ScaledPeak;
+    readonly decaySteps: number | undefined;
+  };
 };
 
 const presetName: Shape<PresetName> = choice(...(Object.keys(presets) as PresetName[]));
@@ -194,6 +199,7 @@ const recipeShape: Shape<ParsedRecipe> = object({
     peak: either(isObject, object({ value: number({ above: 0 }), atTokensPerStep: count }), number({ above: 0 })),
     warmupSteps: withDefault(wholeOrZero, 0),
     steps: count,
+    decaySteps: optional(wholeOrZero),
     floor: withDefault(number({ min: 0, max: 1 }), 0.1),
   }),
   seed: withDefault(wholeOrZero, 1),
@@ -248,11 +254,18 @@ function checkRecipe(json: unknown): Recipe {
       `schedule.warmupSteps: expected at most schedule.steps (${schedule.steps}), got ${schedule.warmupSteps}.`,
     );
   }
-  const { peak } = schedule;
+  const warmSteps = schedule.steps - schedule.warmupSteps;
+  const { peak, decaySteps = warmSteps } = schedule;
+  if (decaySteps > warmSteps) {
+    throw new ShapeMismatch(
+      `schedule.decaySteps: expected at most the ${warmSteps} steps after the warm-up, got ${decaySteps}.`,
+    );
+  }
   const recipe: Recipe = {
     ...parsed,
     schedule: {
       ...schedule,
+      decaySteps,
       peak: typeof peak === "number" ? peak : (peak.value * tokensPerStep(parsed)) / peak.atTokensPerStep,
     },
   };
