@@ -10,7 +10,7 @@ export const SPINS: i32 = 4000;
 export let thread: i32 = 0;
 export let threads: i32 = 1;
 
-/** The units `first` up to `last` of a command are this thread's: what `share`, `shareFours`, `shareEights` or `take` gave it. */
+/** The units `first` up to `last` of a command are this thread's: what the last share or `take` gave it. */
 export let first: i32 = 0;
 export let last: i32 = 0;
 
