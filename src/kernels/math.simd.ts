@@ -44,6 +44,16 @@ export function f16x4(pointer: usize): v128 {
   return f32x4.mul(bits, f32x4.splat(5192296858534827628530496329220096.0));
 }
 
+/** The largest of `count` numbers, at least one. */
+export function largestOf(row: usize, count: i32): f32 {
+  const end = row + ((<usize>count) << 2);
+  let most = f32x4.splat(load<f32>(row));
+  for (; row + 16 <= end; row += 16) most = f32x4.pmax(most, v128.load(row));
+  let largest = max4(most);
+  for (; row < end; row += 4) largest = max<f32>(largest, load<f32>(row));
+  return largest;
+}
+
 export function max4(a: v128): f32 {
   return max<f32>(
     max<f32>(f32x4.extract_lane(a, 0), f32x4.extract_lane(a, 1)),

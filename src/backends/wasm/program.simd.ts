@@ -1,6 +1,6 @@
 /*
  * The command loop: every thread walks the same list of commands in linear memory, takes its share of each operation's
- * rows, and meets the others at a barrier where a command says so. Layouts of header and commands: layout.ts.
+ * rows, and meets the others at a barrier where a command says so. Layouts of header and commands: words.simd.ts.
  */
 import { adamw, clip, countChunks, squares } from "../../kernels/adamw/adamw.simd";
 import { attention } from "../../kernels/attention/attention.simd";
@@ -20,20 +20,7 @@ import { rmsnorm } from "../../kernels/rmsnorm/rmsnorm.simd";
 import { gainBack, rmsnormBack } from "../../kernels/rmsnorm/rmsnorm-gradient.simd";
 import { rope } from "../../kernels/rope/rope.simd";
 import { selfAttention, selfAttentionBack } from "../../kernels/self-attention/self-attention.simd";
-import {
-  barrier,
-  first,
-  join,
-  last,
-  share,
-  shareEights,
-  shareFours,
-  shareSixes,
-  SPINS,
-  stepOf,
-  take,
-  thread,
-} from "./threads.simd";
+import { barrier, first, join, last, share, stepOf, take, thread, waitWhile } from "./threads.simd";
 import {
   COMMAND_BYTES,
   COMMAND_COUNT,
@@ -68,10 +55,7 @@ export function run(): void {
 /** Threads 1 and up: run whenever thread 0 does, until told to quit. `seen` is the count of runs at the start. */
 export function follow(index: i32, seen: i32): void {
   while (true) {
-    let spins = 0;
-    while (atomic.load<i32>(RUN) == seen) {
-      if (++spins > SPINS) atomic.wait<i32>(RUN, seen, -1);
-    }
+    waitWhile(RUN, seen);
     seen = atomic.load<i32>(RUN);
     if (atomic.load<i32>(QUIT)) return;
     walk(index);
@@ -103,13 +87,13 @@ function product(command: usize, T: i32, scratch: usize): void {
   const bRow = form == 0 ? 1 : K;
   const bCol = form == 0 ? K : 1;
   if (M >= N) {
-    shareSixes(M);
+    share(M, 6);
     const skip = (<usize>(first * N)) << 2;
     const aFirst = a + ((<usize>(first * aRow)) << 2);
     const plusFirst = plus ? plus + skip : 0;
     matmul(c + skip, plusFirst, N, aFirst, aRow, aCol, b, bRow, bCol, last - first, depth, 0, N, scratch);
   } else {
-    shareEights(N);
+    share(N, 8);
     matmul(c, plus, N, a, aRow, aCol, b, bRow, bCol, M, depth, first, last, scratch);
   }
 }
@@ -206,15 +190,15 @@ function walk(index: i32): void {
         break;
       }
       case Opcode.swiglu:
-        shareFours(rows * width);
+        share(rows * width, 4);
         swiglu(out, a, b, first, last);
         break;
       case Opcode.relu:
-        shareFours(rows * width);
+        share(rows * width, 4);
         relu(out, a, first, last);
         break;
       case Opcode.add:
-        shareFours(rows * width);
+        share(rows * width, 4);
         add(out, a, b, first, last);
         break;
       case Opcode.pick: {
@@ -264,20 +248,20 @@ function walk(index: i32): void {
       }
       case Opcode.gainBack: {
         const C = word(command, 7);
-        shareEights(C);
+        share(C, 8);
         gainBack(out, a, b, pointer(command, 6), C, rows, first, last);
         break;
       }
       case Opcode.swigluBack:
-        shareFours(rows * word(command, 8));
+        share(rows * word(command, 8), 4);
         swigluBack(out, pointer(command, 7), a, b, pointer(command, 6), first, last);
         break;
       case Opcode.reluBack:
-        shareFours(rows * width);
+        share(rows * width, 4);
         reluBack(out, a, b, first, last);
         break;
       case Opcode.embedBack:
-        shareFours(width);
+        share(width, 4);
         embedBack(out, a, b, width, rows, first, last);
         break;
       case Opcode.crossEntropyRows:
@@ -296,12 +280,12 @@ function walk(index: i32): void {
           square = pointer(command, 7),
           norm = pointer(command, 8);
         const decays = word(command, 10) != 0;
-        shareFours(word(command, 9));
+        share(word(command, 9), 4);
         adamw(out, a, b, mean, square, norm, decays, first, last);
         break;
       }
       case Opcode.clear:
-        shareFours(width);
+        share(width, 4);
         memory.fill(out + ((<usize>first) << 2), 0, (<usize>(last - first)) << 2);
         break;
       case Opcode.logProbability:
@@ -317,18 +301,18 @@ function walk(index: i32): void {
         break;
       }
       case Opcode.normalize:
-        shareFours(width);
+        share(width, 4);
         normalize(out, a, float(command, 7), width, first, last);
         break;
       case Opcode.scale:
-        shareFours(width);
+        share(width, 4);
         scale(out, a, float(command, 7), first, last);
         break;
       case Opcode.fixedMatmul:
         product(command, word(command, 11), scratch);
         break;
       case Opcode.muonStep:
-        shareFours(width);
+        share(width, 4);
         muonStep(out, a, b, pointer(command, 7), float(command, 8), first, last);
         break;
     }

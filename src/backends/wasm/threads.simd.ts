@@ -5,7 +5,7 @@
 import { ARRIVED, CANCEL, COMMAND_BYTES, PHASE, STOPPED, TAKEN } from "./words.simd";
 
 /** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
-export const SPINS: i32 = 4000;
+const SPINS: i32 = 4000;
 
 export let thread: i32 = 0;
 export let threads: i32 = 1;
@@ -18,6 +18,14 @@ export let last: i32 = 0;
 export function join(index: i32, count: i32): void {
   thread = index;
   threads = count;
+}
+
+/** Until the word at `address` is no longer `value`: spins for a while, then sleeps until it is woken. */
+export function waitWhile(address: usize, value: i32): void {
+  let spins = 0;
+  while (atomic.load<i32>(address) == value) {
+    if (++spins > SPINS) atomic.wait<i32>(address, value, -1);
+  }
 }
 
 /**
@@ -39,10 +47,7 @@ export function barrier(from: usize, to: usize): bool {
     atomic.add<i32>(PHASE, 1);
     atomic.notify(PHASE, -1);
   } else {
-    let spins = 0;
-    while (atomic.load<i32>(PHASE) == phase) {
-      if (++spins > SPINS) atomic.wait<i32>(PHASE, phase, -1);
-    }
+    waitWhile(PHASE, phase);
   }
   return atomic.load<i32>(STOPPED) != 0;
 }
@@ -52,30 +57,11 @@ function giveBack(from: usize, to: usize): void {
   for (; from < to; from += COMMAND_BYTES) atomic.store<i32>(from + TAKEN, 0);
 }
 
-/** Equal shares of `total` units, each in one piece. */
-export function share(total: i32): void {
-  first = startOf(total, thread);
-  last = startOf(total, thread + 1);
-}
-
-/** As `share`, in whole vectors of four. */
-export function shareFours(total: i32): void {
-  first = startOf(total >> 2, thread) << 2;
-  last = thread + 1 == threads ? total : startOf(total >> 2, thread + 1) << 2;
-}
-
-/** As `share`, in whole pairs of vectors. */
-export function shareEights(total: i32): void {
-  const pairs = (total + 7) >> 3;
-  first = startOf(pairs, thread) << 3;
-  last = min(total, startOf(pairs, thread + 1) << 3);
-}
-
-/** As `share`, in whole runs of six. */
-export function shareSixes(total: i32): void {
-  const runs = (total + 5) / 6;
-  first = startOf(runs, thread) * 6;
-  last = min(total, startOf(runs, thread + 1) * 6);
+/** Equal shares of `total` units, each in one piece, in whole runs of `run`; only the last may be shorter. */
+export function share(total: i32, run: i32 = 1): void {
+  const runs = (total + run - 1) / run;
+  first = startOf(runs, thread) * run;
+  last = min(total, startOf(runs, thread + 1) * run);
 }
 
 function startOf(total: i32, index: i32): i32 {

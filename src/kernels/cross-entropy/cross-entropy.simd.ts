@@ -1,5 +1,5 @@
 // Twin of cross-entropy.reference.ts.
-import { exp1, exp4, log1, max4, sum4 } from "../math.simd";
+import { exp1, exp4, largestOf, log1, sum4 } from "../math.simd";
 
 export function crossEntropyRows(
   losses: usize, // (T)
@@ -20,17 +20,14 @@ export function crossEntropyRows(
       if (scale) memory.fill(row, 0, stride);
       continue;
     }
-    let v: usize = 0;
-    let largest4 = f32x4.splat(load<f32>(row));
-    for (; v < whole; v += 16) largest4 = f32x4.pmax(largest4, v128.load(row + v));
-    let largest = max4(largest4);
-    for (; v < stride; v += 4) largest = max<f32>(largest, load<f32>(row + v));
+    const largest = largestOf(row, V);
     const own = load<f32>(row + ((<usize>target) << 2)) - largest;
 
     // exp in place where the gradient is due; sums of four lanes, as wide as a row
     const m = f32x4.splat(largest);
     let sums = f32x4.splat(0);
-    for (v = 0; v < whole; v += 16) {
+    let v: usize = 0;
+    for (; v < whole; v += 16) {
       const e = exp4(f32x4.sub(v128.load(row + v), m));
       sums = f32x4.add(sums, e);
       v128.store(row + v, e);

@@ -3,7 +3,7 @@
  * maximum and sum forward (FlashAttention: Dao et al. 2022, arXiv:2205.14135), and with the saved lse backward. No T × T
  * matrix is kept. Products go through matmul. A thread owns whole heads, so that sums have one order.
  */
-import { exp1, exp4, log1, madd, max4, sum4 } from "../math.simd";
+import { exp1, exp4, largestOf, log1, madd, sum4 } from "../math.simd";
 import { matmul, MATMUL_SCRATCH } from "../matmul/matmul.simd";
 
 /** Queries and keys of a tile. */
@@ -105,17 +105,13 @@ function softmaxRow(row: usize, seen: i32, width: i32, scale: f32, largest: usiz
   const stop = row + ((<usize>seen) << 2);
   const vectors = row + ((<usize>(seen & ~3)) << 2);
   const before = load<f32>(largest);
-  let at = row;
-  let m4 = f32x4.splat(-Infinity);
-  for (; at < vectors; at += 16) m4 = f32x4.pmax(m4, v128.load(at));
-  let m = max4(m4);
-  for (; at < stop; at += 4) m = max<f32>(m, load<f32>(at));
-  m = max<f32>(m * scale, before);
+  const m = max<f32>(largestOf(row, seen) * scale, before);
 
   const mm = f32x4.splat(m),
     ss = f32x4.splat(scale);
   let sum4s = f32x4.splat(0);
-  for (at = row; at < vectors; at += 16) {
+  let at = row;
+  for (; at < vectors; at += 16) {
     const e = exp4(f32x4.sub(f32x4.mul(v128.load(at), ss), mm));
     sum4s = f32x4.add(sum4s, e);
     v128.store(at, e);

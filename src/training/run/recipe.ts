@@ -254,11 +254,11 @@ function checkRecipe(json: unknown): Recipe {
       `schedule.warmupSteps: expected at most schedule.steps (${schedule.steps}), got ${schedule.warmupSteps}.`,
     );
   }
-  const warmSteps = schedule.steps - schedule.warmupSteps;
-  const { peak, decaySteps = warmSteps } = schedule;
-  if (decaySteps > warmSteps) {
+  const stepsAfterWarmup = schedule.steps - schedule.warmupSteps;
+  const { peak, decaySteps = stepsAfterWarmup } = schedule;
+  if (decaySteps > stepsAfterWarmup) {
     throw new ShapeMismatch(
-      `schedule.decaySteps: expected at most the ${warmSteps} steps after the warm-up, got ${decaySteps}.`,
+      `schedule.decaySteps: expected at most the ${stepsAfterWarmup} steps after the warm-up, got ${decaySteps}.`,
     );
   }
   const recipe: Recipe = {
