@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { fakeConfig } from "../test/training/fake-trainer.ts";
+import { fakeConfig } from "../test/support/fake-trainer.ts";
 import { createTrainer, type CreateTrainerOptions, type SavedFiles } from "./training.ts";
 import { createTrainer as createNodeTrainer } from "./training-node.ts";
 

@@ -11,8 +11,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRandom } from "../src/random.ts";
 import { noSharing } from "../src/model/config.ts";
 import type * as webTraining from "../src/training.ts";
-import { openPages, type Pages } from "./browser/pages.ts";
-import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./browser/tiny-checkpoint.ts";
+import { openPages, type Pages } from "./support/browser/pages.ts";
+import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./support/browser/tiny-checkpoint.ts";
 
 /** What the page's script leaves for the function that runs in it, and what Node has in its place. */
 type Tools = {

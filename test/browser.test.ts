@@ -4,8 +4,8 @@
  */
 import { type Dtype, loadModel } from "mobilellm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openPages, type Pages } from "./browser/pages.ts";
-import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./browser/tiny-checkpoint.ts";
+import { openPages, type Pages } from "./support/browser/pages.ts";
+import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./support/browser/tiny-checkpoint.ts";
 import { createRandom } from "../src/random.ts";
 
 const random = createRandom(11);

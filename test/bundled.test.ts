@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { createModel } from "../src/inference/model.ts";
 import { loadCheckpoint } from "../src/model/load.ts";
 import { bundledModel, countParameters, createTokenizer, type Model, openCheckpoint } from "../src/node.ts";
-import { wasm } from "./kernel-agreement.ts";
+import { wasm } from "./support/kernel-agreement.ts";
 
 /** Written for this test: what a model of small stories should find likely. */
 const STORY =

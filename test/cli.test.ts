@@ -4,8 +4,8 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { writeRandomCheckpoint } from "./random-checkpoint.ts";
-import { mobilellm } from "./run-cli.ts";
+import { writeRandomCheckpoint } from "./support/random-checkpoint.ts";
+import { mobilellm } from "./support/run-cli.ts";
 
 const config = {
   model_type: "llama",

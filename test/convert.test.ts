@@ -7,7 +7,7 @@ import { createConvertCommand } from "../src/cli/convert.ts";
 import { createQuantizeCommand } from "../src/cli/quantize.ts";
 import { loadModel, openCheckpoint, type Sharing } from "../src/node.ts";
 import type { ErrorReport } from "../src/quantization/error-report.ts";
-import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+import { writeRandomCheckpoint } from "./support/random-checkpoint.ts";
 
 const models = "test/fixtures/models";
 const prompt = [1, 5, 17, 3, 40, 2, 9];

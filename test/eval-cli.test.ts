@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+import { writeRandomCheckpoint } from "./support/random-checkpoint.ts";
 
 let folder: string; // a model and its data
 

@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createRandom } from "../src/random.ts";
 import type { MetricsRecord } from "../src/training/run/metrics.ts";
-import { mobilellm, startMobilellm } from "./run-cli.ts";
+import { mobilellm, startMobilellm } from "./support/run-cli.ts";
 
 const STEPS = 60;
 let root: string;

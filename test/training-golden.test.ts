@@ -10,7 +10,7 @@ import { type Device, loadModel, openCheckpoint, type Sharing } from "mobilellm"
 import { createTrainer, TrainingError, type Row, type Trainer, type CreateTrainerOptions } from "mobilellm/training";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Checkpoint, readTensor } from "../src/formats/checkpoint.ts";
-import { trainingCheckpoint } from "./fixtures/training/weights.ts";
+import { trainingCheckpoint } from "./support/fixture-weights.ts";
 
 /** Of a flattened tensor: its norm, Σ x[i]·sin(0.7 i + 0.3), its first four entries. */
 type Digest = { readonly norm: number; readonly probe: number; readonly first: readonly number[] };

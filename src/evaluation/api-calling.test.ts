@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { createFakeModel } from "../../test/fake-model.ts";
+import { createFakeModel } from "../../test/support/fake-model.ts";
 import { compareCalls, evaluateApiCalls, parseApiCall, readDialogue, rouge } from "./api-calling.ts";
 import { parseRows } from "./data.ts";
 

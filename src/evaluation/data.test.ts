@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createFakeModel } from "../../test/fake-model.ts";
+import { createFakeModel } from "../../test/support/fake-model.ts";
 import { chooseFiles, memoryData, parseRows, readSplit } from "./data.ts";
 import { evaluate } from "./node-index.ts";
 import { createRow } from "./row.ts";

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { createFakeModel } from "../../test/fake-model.ts";
+import { createFakeModel } from "../../test/support/fake-model.ts";
 import { memoryData } from "./data.ts";
 import { evaluate, type EvaluateOptions } from "./evaluate.ts";
 import { evaluate as evaluateInNode } from "./node-index.ts";

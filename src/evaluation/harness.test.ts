@@ -1,7 +1,7 @@
 /** Against test/fixtures/evaluation/harness.json: what lm-evaluation-harness itself does with made-up documents. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { createFakeModel } from "../../test/fake-model.ts";
+import { createFakeModel } from "../../test/support/fake-model.ts";
 import { encodePair } from "../inference/score.ts";
 import { exactMatch } from "./answers.ts";
 import { memoryData } from "./data.ts";

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { memoryFiles } from "../../test/fixtures/memory-files.ts";
+import { memoryFiles } from "../../test/support/memory-files.ts";
 import { FormatError } from "../errors.ts";
 import { readTensor, type Checkpoint } from "./checkpoint.ts";
 import { openHfFolder } from "./hf-folder.ts";

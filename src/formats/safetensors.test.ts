@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { flipBit } from "../../test/fixtures/memory-files.ts";
+import { flipBit } from "../../test/support/memory-files.ts";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
 import { bytesSource, readTensor } from "./checkpoint.ts";

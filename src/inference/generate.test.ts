@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/fake-runner.ts";
+import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/support/fake-runner.ts";
 import { generate, type GenerateOptions, type GenerationPiece, type GenerationResult } from "./generate.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
 import { createSession, type Session } from "./session.ts";

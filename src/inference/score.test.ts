@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/fake-runner.ts";
+import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/support/fake-runner.ts";
 import { createRandom } from "../random.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
 import { logits, perplexity, score } from "./score.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner } from "../../test/fake-runner.ts";
+import { createFakeRunner } from "../../test/support/fake-runner.ts";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
 import { createSession } from "./session.ts";

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { expectClose, plainWasm, reference, wasm } from "../../test/kernel-agreement.ts";
+import { expectClose, plainWasm, reference, wasm } from "../../test/support/kernel-agreement.ts";
 import type { Backend } from "../backends/backend.ts";
 import { createRandom } from "../random.ts";
 import type { Dtype } from "../tensor/dtype.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { plainWasm, reference, twoThreads, wasm } from "../../test/kernel-agreement.ts";
+import { plainWasm, reference, twoThreads, wasm } from "../../test/support/kernel-agreement.ts";
 import { createRecorder } from "../program/recorder.ts";
 import { packedBytes } from "./dtype.ts";
 import { packRows } from "./pack.ts";

@@ -2,8 +2,8 @@ import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/p
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { wasm } from "../../test/kernel-agreement.ts";
-import { fakeConfig } from "../../test/training/fake-trainer.ts";
+import { wasm } from "../../test/support/kernel-agreement.ts";
+import { fakeConfig } from "../../test/support/fake-trainer.ts";
 import { FormatError } from "../errors.ts";
 import { fromHfConfig, type ModelConfig, type Sharing } from "../model/config.ts";
 import { openTrainerFolder, saveTrainer } from "./node-save.ts";

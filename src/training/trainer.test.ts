@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { reference, wasm } from "../../test/kernel-agreement.ts";
-import { fakeConfig } from "../../test/training/fake-trainer.ts";
+import { reference, wasm } from "../../test/support/kernel-agreement.ts";
+import { fakeConfig } from "../../test/support/fake-trainer.ts";
 import type { Backend } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { randomParameters } from "./parameter-sources.ts";

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { expectAgreement, rowCounts, wasm } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, rowCounts, wasm } from "../../../test/support/kernel-agreement.ts";
 import { createRecorder } from "../../program/recorder.ts";
 
 it.each(rowCounts)("picks of %i rows, one of them twice", (tokens) =>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { plainWasm, reference, wasm } from "../../../test/kernel-agreement.ts";
-import { expectTrainingAgreement, runTraining, type TrainingCase } from "../../../test/training-agreement.ts";
+import { plainWasm, reference, wasm } from "../../../test/support/kernel-agreement.ts";
+import { expectTrainingAgreement, runTraining, type TrainingCase } from "../../../test/support/training-agreement.ts";
 import { type Operation, OPTIMIZER_SETTINGS, SQUARES_CHUNK } from "../../program/operation.ts";
 import { createOptimizer, settingsAt } from "../../training/optimizer.ts";
 import { adamw, clip } from "./adamw.reference.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Tensor } from "../../program/operation.ts";
 import { createRandom } from "../../random.ts";
-import { expectAgreement, rowCounts, runCase, wasm } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, rowCounts, runCase, wasm } from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("attention of %i rows", (tokens) => {
   it.each([

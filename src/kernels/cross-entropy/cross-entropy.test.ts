@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { expectGradients } from "../../../test/central-differences.ts";
-import { expectTrainingAgreement, runTraining, trainingRowCounts } from "../../../test/training-agreement.ts";
-import { plainWasm, reference, wasm } from "../../../test/kernel-agreement.ts";
+import { expectGradients } from "../../../test/support/central-differences.ts";
+import { expectTrainingAgreement, runTraining, trainingRowCounts } from "../../../test/support/training-agreement.ts";
+import { plainWasm, reference, wasm } from "../../../test/support/kernel-agreement.ts";
 import { crossEntropyRows } from "./cross-entropy.reference.ts";
 import type { Tensor } from "../../program/operation.ts";
 

@@ -1,6 +1,6 @@
 import { describe, it } from "vitest";
-import { expectGradients } from "../../../test/central-differences.ts";
-import { expectTrainingAgreement, trainingRowCounts } from "../../../test/training-agreement.ts";
+import { expectGradients } from "../../../test/support/central-differences.ts";
+import { expectTrainingAgreement, trainingRowCounts } from "../../../test/support/training-agreement.ts";
 import { reluBack, swigluBack } from "./elementwise-gradient.reference.ts";
 import { relu, swiglu } from "./elementwise.reference.ts";
 

@@ -1,5 +1,5 @@
 import { describe, it } from "vitest";
-import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("with %i rows", (tokens) => {
   it("swiglu agrees with its oracle", () =>

@@ -1,6 +1,6 @@
 import { describe, it } from "vitest";
-import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
-import { expectTrainingAgreement } from "../../../test/training-agreement.ts";
+import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
+import { expectTrainingAgreement } from "../../../test/support/training-agreement.ts";
 
 describe.each(rowCounts)("embed of %i tokens", (tokens) => {
   describe.each([8, 17, 23])("from a table of %i rows", (rows) => {

@@ -7,7 +7,7 @@ import {
   runCase,
   twoThreads,
   wasm,
-} from "../../../test/kernel-agreement.ts";
+} from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("linear over %i rows", (tokens) => {
   it.each([

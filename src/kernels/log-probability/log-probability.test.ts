@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { expectAgreement, plainWasm, reference, runCase, wasm } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, plainWasm, reference, runCase, wasm } from "../../../test/support/kernel-agreement.ts";
 import type { Backend } from "../../backends/backend.ts";
 import { createRandom } from "../../random.ts";
 

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { plainWasm, reference, twoThreads, wasm } from "../../../test/kernel-agreement.ts";
-import { expectTrainingAgreement, runTraining, type TrainingCase } from "../../../test/training-agreement.ts";
+import { plainWasm, reference, twoThreads, wasm } from "../../../test/support/kernel-agreement.ts";
+import { expectTrainingAgreement, runTraining, type TrainingCase } from "../../../test/support/training-agreement.ts";
 import { OPTIMIZER_SETTINGS, SQUARES_CHUNK } from "../../program/operation.ts";
 import { createOptimizer, settingsAt } from "../../training/optimizer.ts";
 import { muon } from "./muon.reference.ts";

@@ -6,7 +6,7 @@ import {
   rowCounts,
   runCase,
   wasm,
-} from "../../../test/kernel-agreement.ts";
+} from "../../../test/support/kernel-agreement.ts";
 
 /** Off the group size, so that the last group is short. */
 const WIDTH = 92;

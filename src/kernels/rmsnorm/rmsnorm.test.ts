@@ -1,5 +1,5 @@
 import { describe, it } from "vitest";
-import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("rmsnorm of %i rows", (tokens) => {
   it.each([4, 7, 64, 92, 576])("agrees with its oracle at width %i", (width) =>

@@ -1,5 +1,5 @@
 import { describe, it } from "vitest";
-import { expectAgreement, rowCounts } from "../../../test/kernel-agreement.ts";
+import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("rope of %i rows", (tokens) => {
   it.each([4, 6, 28, 64, 80])("agrees with its oracle at head size %i", (headSize) =>

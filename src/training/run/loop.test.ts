@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeLoader, createFakeTrainer, type FakeTrainer } from "../../../test/training/fake-trainer.ts";
+import { createFakeLoader, createFakeTrainer, type FakeTrainer } from "../../../test/support/fake-trainer.ts";
 import type { Loader } from "../data/mixture.ts";
 import { type CheckpointName, type RunSummary, runTraining } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";

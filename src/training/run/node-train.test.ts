@@ -8,7 +8,7 @@ import {
   fakeConfig,
   type FakeTrainer,
   loadFakeTrainer,
-} from "../../../test/training/fake-trainer.ts";
+} from "../../../test/support/fake-trainer.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import type { MetricsRecord } from "./metrics.ts";

@@ -1,6 +1,6 @@
 /** Gradients of the oracles against central differences, in f64. */
 import { expect } from "vitest";
-import { createRandom } from "../src/random.ts";
+import { createRandom } from "../../src/random.ts";
 import { expectClose, largestOf } from "./kernel-agreement.ts";
 
 export type GradientCase<Name extends string> = {

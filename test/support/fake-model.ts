@@ -1,10 +1,10 @@
 /** A model without weights for what stands on top of inference: a token for each UTF-16 unit, logits from a hash. */
-import { createSession } from "../src/inference/session.ts";
-import { generate, type GenerateOptions } from "../src/inference/generate.ts";
-import { logits } from "../src/inference/score.ts";
-import type { Model } from "../src/inference/model.ts";
-import { presets } from "../src/model/config.ts";
-import type { Tokenizer } from "../src/tokenizer/tokenizer.ts";
+import { createSession } from "../../src/inference/session.ts";
+import { generate, type GenerateOptions } from "../../src/inference/generate.ts";
+import { logits } from "../../src/inference/score.ts";
+import type { Model } from "../../src/inference/model.ts";
+import { presets } from "../../src/model/config.ts";
+import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { createFakeRunner, type FakeRunner } from "./fake-runner.ts";
 
 /** @param vocabSize units below this have a token; the last is an eos token. */

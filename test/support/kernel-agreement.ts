@@ -3,16 +3,16 @@
  * reference, and both must agree. Inputs are normal numbers from one seed with an outlier planted in each.
  */
 import { expect } from "vitest";
-import type { Backend, Machine } from "../src/backends/backend.ts";
-import { createReferenceBackend } from "../src/backends/reference.ts";
-import { startHost, type Host, type Reply } from "../src/backends/wasm/host.ts";
-import { createWasmBackend, type WorkerPort } from "../src/backends/wasm/wasm.ts";
-import { allowRelaxedSimd, spawnThread } from "../src/node.ts";
-import type { Tensor } from "../src/program/operation.ts";
-import { createRecorder, type Recorder } from "../src/program/recorder.ts";
-import type { Floats } from "../src/kernels/floats.ts";
-import { createRandom } from "../src/random.ts";
-import type { Dtype } from "../src/tensor/dtype.ts";
+import type { Backend, Machine } from "../../src/backends/backend.ts";
+import { createReferenceBackend } from "../../src/backends/reference.ts";
+import { startHost, type Host, type Reply } from "../../src/backends/wasm/host.ts";
+import { createWasmBackend, type WorkerPort } from "../../src/backends/wasm/wasm.ts";
+import { allowRelaxedSimd, spawnThread } from "../../src/node.ts";
+import type { Tensor } from "../../src/program/operation.ts";
+import { createRecorder, type Recorder } from "../../src/program/recorder.ts";
+import type { Floats } from "../../src/kernels/floats.ts";
+import { createRandom } from "../../src/random.ts";
+import type { Dtype } from "../../src/tensor/dtype.ts";
 
 /** Largest error relative to the largest value: f32 sums of up to 576 terms, outliers among them, against f64. */
 export const TOLERANCE = 5e-6;
@@ -50,7 +50,7 @@ export const plainWasm: Backend = createWasmBackend({
 });
 /** Two threads of the built package, which share their memory. */
 export const twoThreads: Backend = createWasmBackend({
-  spawn: () => spawnThread(new URL("../dist/backends/wasm/worker.node.js", import.meta.url)),
+  spawn: () => spawnThread(new URL("../../dist/backends/wasm/worker.node.js", import.meta.url)),
   threads: 2,
   canShare: true,
 });

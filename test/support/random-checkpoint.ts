@@ -1,11 +1,11 @@
 /** A Hugging Face folder with random weights, for tests that need some checkpoint. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { parseHfConfig } from "../src/formats/hf-config.ts";
-import { atomicFileSink } from "../src/formats/node-files.ts";
-import { requiredTensors } from "../src/formats/required-tensors.ts";
-import { writeSafetensors } from "../src/formats/safetensors.ts";
-import { createRandom } from "../src/random.ts";
+import { parseHfConfig } from "../../src/formats/hf-config.ts";
+import { atomicFileSink } from "../../src/formats/node-files.ts";
+import { requiredTensors } from "../../src/formats/required-tensors.ts";
+import { writeSafetensors } from "../../src/formats/safetensors.ts";
+import { createRandom } from "../../src/random.ts";
 
 /** Writes config.json and model.safetensors (f32, standard normal, one seed) into `folder`, which it makes. */
 export async function writeRandomCheckpoint(folder: string, config: object): Promise<void> {

@@ -2,10 +2,10 @@
  * What the tests beside the training kernels share: operations run as a program of their own on both builds of the
  * WebAssembly backend and on the reference; whatever they leave in outputs and gradients must agree.
  */
-import type { Backend } from "../src/backends/backend.ts";
-import type { Operation, Extent, Tensor } from "../src/program/operation.ts";
-import { maxRows, type Program, tensorsOf } from "../src/program/program.ts";
-import { createRandom } from "../src/random.ts";
+import type { Backend } from "../../src/backends/backend.ts";
+import type { Operation, Extent, Tensor } from "../../src/program/operation.ts";
+import { maxRows, type Program, tensorsOf } from "../../src/program/program.ts";
+import { createRandom } from "../../src/random.ts";
 import { expect } from "vitest";
 import { expectClose, largestOf, plainWasm, reference, TOLERANCE, wasm } from "./kernel-agreement.ts";
 

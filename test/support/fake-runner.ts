@@ -1,8 +1,8 @@
 /** A runner without a model: its logits are a hash of every token in its cache, so a stale or missing one shows. */
-import { createRandom } from "../src/random.ts";
-import { logProbability } from "../src/kernels/log-probability/log-probability.reference.ts";
-import { PLACE_WORDS, placesOf } from "../src/tensor/places.ts";
-import type { Runner } from "../src/inference/runner.ts";
+import { createRandom } from "../../src/random.ts";
+import { logProbability } from "../../src/kernels/log-probability/log-probability.reference.ts";
+import { PLACE_WORDS, placesOf } from "../../src/tensor/places.ts";
+import type { Runner } from "../../src/inference/runner.ts";
 
 export type FakeRunner = Runner & {
   /** The tokens that were run, call by call. */
