@@ -3,6 +3,8 @@
  * reference, and both must agree. Inputs are normal numbers from one seed with an outlier planted in each.
  */
 import { expect } from "vitest";
+// oxlint-disable-next-line import/no-unassigned-import -- it fails where there is no build
+import "./require-build.ts";
 import type { Backend, Machine } from "../../src/backends/backend.ts";
 import { createReferenceBackend } from "../../src/backends/reference.ts";
 import { startHost, type Host, type Reply } from "../../src/backends/wasm/host.ts";
