@@ -16,22 +16,18 @@ export type ByteSource = {
   read(offset: number, into: Uint8Array): Promise<void>;
 };
 
-/** A tensor in a file: a matrix (rows, cols) or a vector (cols). */
+/** A tensor in a file: a matrix (rows, cols) or a vector (cols), row after row. */
 export type TensorEntry = {
   /** Hugging Face's name, such as `model.layers.0.self_attn.q_proj.weight`. */
   readonly name: string;
   /** As Hugging Face has it: (outputs, inputs) for a matrix. */
   readonly shape: readonly number[];
   readonly encoding: Encoding;
+  /** Gives the rows in Hugging Face's order, whatever the file's. */
   readonly source: ByteSource;
-  /** Of the first byte in the source. */
+  /** The first byte's place in the source. */
   readonly offset: number;
   readonly byteLength: number;
-  /**
-   * GGUF stores the rows of q_proj and k_proj in the order of interleaved rotary pairs. Set to the number of heads whose
-   * rows are so permuted; `restoreRotaryRows` undoes it.
-   */
-  readonly rotaryHeads?: number;
 };
 
 /** The tokenizer's files, as bytes read when asked for. */

@@ -2,8 +2,7 @@
  * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
  * tensor's turn comes, and then that one only.
  */
-import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
-import { readHfTensor } from "../formats/gguf/rotary-rows.ts";
+import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import { requiredTensors } from "../formats/required-tensors.ts";
 import { elementCount, type FloatEncoding } from "../formats/safetensors.ts";
@@ -155,7 +154,7 @@ export async function convertTensor(
 ): Promise<Uint8Array> {
   const cols = shape.at(-1)!;
   const rows = elementCount(shape) / cols;
-  const stored = await readHfTensor(source);
+  const stored = await readTensor(source);
   if (source.encoding === encoding && measure === undefined) return stored;
 
   const from = rowBytes(source.encoding, cols);

@@ -8,7 +8,7 @@ import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
 import { elementCount, type ByteSink } from "../safetensors.ts";
-import { ggufTensorName, llamaMetadata, rotaryHeadsOf } from "./gguf-llama.ts";
+import { ggufTensorName, llamaMetadata, rotaryMatrix } from "./gguf-llama.ts";
 import { interleaveRotaryRows } from "./rotary-rows.ts";
 import {
   DEFAULT_ALIGNMENT,
@@ -137,8 +137,8 @@ async function tensorBytes({ tensor, byteLength }: Place, config: HfConfig): Pro
     decodeBlocks(encoding, bytes, wide);
     return new Uint8Array(wide.buffer);
   }
-  const heads = rotaryHeadsOf(name, config);
-  return heads === undefined ? bytes : interleaveRotaryRows(bytes, rowBytes(encoding, cols), rows, heads);
+  const rotary = rotaryMatrix(name, shape, encoding, config);
+  return rotary === undefined ? bytes : interleaveRotaryRows(bytes, rotary);
 }
 
 /** `general.file_type` says what most of the matrices' elements are in. */
