@@ -1,6 +1,6 @@
 import { Template } from "@huggingface/jinja";
 
-import { FormatError } from "../errors.ts";
+import { FormatError, oneLine } from "../errors.ts";
 
 export type ChatMessage = { readonly role: string; readonly content: string };
 export type ChatOptions = { readonly addGenerationPrompt?: boolean };
@@ -25,7 +25,9 @@ export function createChatRenderer(
         add_generation_prompt: options.addGenerationPrompt ?? false,
       });
     } catch (cause) {
-      throw new TypeError(`renderChat: the chat template refused the messages: ${messageOf(cause)}`, { cause });
+      throw new TypeError(oneLine(`renderChat: the chat template refused the messages: ${messageOf(cause)}`), {
+        cause,
+      });
     }
   };
 }

@@ -174,6 +174,10 @@ describe("renderChat", () => {
     expect(() => tokenizer.renderChat([])).toThrowErrorMatchingInlineSnapshot(
       `[TypeError: renderChat: the chat template refused the messages: no messages]`,
     );
+    const loud = load("llama.json", { chat_template: "{{ raise_exception('roles\\n  must alternate') }}" });
+    expect(() => loud.renderChat([])).toThrowErrorMatchingInlineSnapshot(
+      `[TypeError: renderChat: the chat template refused the messages: roles must alternate]`,
+    );
     expect(() => load("sp-fallback.model").renderChat([])).toThrowErrorMatchingInlineSnapshot(
       `[RangeError: renderChat: a chat template is required, tokenizer.model has none. Use an instruction-tuned model.]`,
     );
