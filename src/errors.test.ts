@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { bytesSource } from "./formats/bytes.ts";
 
 import { FormatError } from "./errors.ts";
-import { bytesSource } from "./formats/checkpoint.ts";
 import { parseJsonObject } from "./formats/json.ts";
 import { readSafetensors } from "./formats/safetensors.ts";
 import { createTokenizer } from "./tokenizer/create-tokenizer.ts";

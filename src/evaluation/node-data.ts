@@ -2,9 +2,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
 import { FormatError } from "../errors.ts";
+import { readWhole } from "../formats/bytes.ts";
 import type { FileSet } from "../formats/hf-folder.ts";
-import { type HubOptions, openHubDataset } from "../formats/hub.ts";
-import { readWhole } from "../formats/json.ts";
+import { type HubOptions, openHubDataset } from "../formats/node-hub.ts";
 import { chooseFiles, type DataSource, MissingDataError } from "./data.ts";
 import type { DataFile } from "./task.ts";
 

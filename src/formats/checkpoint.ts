@@ -2,19 +2,9 @@
  * What every file format is read into: a config in Hugging Face's words and tensors under Hugging Face's names, each
  * a byte range of some source. Nothing here holds weights in memory.
  */
-import { FormatError } from "../errors.ts";
 import type { Encoding } from "../tensor/encoding.ts";
+import type { ByteSource } from "./bytes.ts";
 import type { HfConfig } from "./hf-config.ts";
-
-/** Random access to bytes: a file, a Blob, an array in memory. */
-export type ByteSource = {
-  /** For messages: the file's name, without its folder. */
-  readonly name: string;
-  /** Bytes. */
-  readonly size: number;
-  /** Fills all of `into` with the bytes from `offset` on. Throws FormatError if the source ends before. */
-  read(offset: number, into: Uint8Array): Promise<void>;
-};
 
 /** A tensor in a file: a matrix (rows, cols) or a vector (cols), row after row. */
 export type TensorEntry = {
@@ -60,21 +50,7 @@ export async function readTensor(entry: TensorEntry): Promise<Uint8Array> {
   return bytes;
 }
 
-/** A source over bytes in memory. */
-export function bytesSource(name: string, bytes: Uint8Array | Blob): ByteSource {
-  const size = bytes instanceof Uint8Array ? bytes.length : bytes.size;
-  return {
-    name,
-    size,
-    async read(offset, into) {
-      const end = offset + into.length;
-      if (end > size) throw new FormatError(`${name}: ends at byte ${size}, ${end} were required. Download it again.`);
-      const part = bytes instanceof Uint8Array ? bytes.subarray(offset, end) : await readBlob(bytes, offset, end);
-      into.set(part);
-    },
-  };
-}
-
-async function readBlob(blob: Blob, start: number, end: number): Promise<Uint8Array> {
-  return new Uint8Array(await blob.slice(start, end).arrayBuffer());
+/** Exact up to 2⁵³ and beyond that too large to fit any file, which is all that is asked of it. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((product, size) => product * size, 1);
 }

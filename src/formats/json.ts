@@ -1,26 +1,5 @@
-/** JSON from files that may be damaged or hostile: size-limited, strict UTF-8, and a FormatError that names the file. */
+/** JSON from files that may be damaged or hostile: strict UTF-8, and a FormatError that names the file. */
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
-
-/** Reads `length` bytes from `offset` on, after checking that the source holds them. */
-export async function readBytes(source: ByteSource, offset: number, length: number, what: string): Promise<Uint8Array> {
-  if (offset < 0 || length < 0 || offset + length > source.size) {
-    throw new FormatError(
-      `${source.name}: ${what} needs ${length} bytes at byte ${offset}, but the file ends at ${source.size}. Download it again.`,
-    );
-  }
-  const bytes = new Uint8Array(length);
-  await source.read(offset, bytes);
-  return bytes;
-}
-
-/** Reads a whole file of at most `limit` bytes. */
-export async function readWhole(source: ByteSource, limit: number): Promise<Uint8Array> {
-  if (source.size > limit) {
-    throw new FormatError(`${source.name}: at most ${limit} bytes were expected, got ${source.size}.`);
-  }
-  return readBytes(source, 0, source.size, "the file");
-}
 
 /** Parses a JSON object. */
 export function parseJsonObject(bytes: Uint8Array, file: string): Record<string, unknown> {

@@ -3,9 +3,8 @@ import { randomBytes } from "node:crypto";
 import { access, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
+import type { ByteSink, ByteSource } from "./bytes.ts";
 import type { FileSet } from "./hf-folder.ts";
-import type { ByteSink } from "./safetensors.ts";
 
 export type FileSource = ByteSource & { close(): Promise<void> };
 

@@ -1,9 +1,9 @@
 /** A tokenizer's files at a path: a folder, a file of its own, or a GGUF file. */
 import { dirname } from "node:path";
+import { readWhole } from "./bytes.ts";
 import type { TokenizerFiles } from "./checkpoint.ts";
 import { openGgufTokenizer } from "./gguf/gguf-llama.ts";
 import { MAX_TOKENIZER_BYTES, readTokenizerFiles } from "./hf-folder.ts";
-import { readWhole } from "./json.ts";
 import { fileSource, folderFiles, isFolder } from "./node-files.ts";
 
 /**

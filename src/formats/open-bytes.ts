@@ -1,6 +1,7 @@
 /** A checkpoint out of bytes in memory: a GGUF file, or a Hugging Face folder as a record of its files. */
-import { bytesSource, type Checkpoint } from "./checkpoint.ts";
 import { FormatError } from "../errors.ts";
+import { bytesSource } from "./bytes.ts";
+import type { Checkpoint } from "./checkpoint.ts";
 import { openGguf } from "./gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./hf-folder.ts";
 

@@ -4,10 +4,10 @@
  */
 import { FormatError } from "../errors.ts";
 import { blockLayout } from "../tensor/encoding.ts";
-import type { ByteSource, TensorEntry } from "./checkpoint.ts";
-import { readBytes } from "./json.ts";
+import { readBytes, type ByteSource } from "./bytes.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
 import { isKind, MAX_PICKLE_BYTES, readPickle, type PickleValue } from "./pickle.ts";
-import { elementCount, type FloatEncoding } from "./safetensors.ts";
+import type { FloatEncoding } from "./safetensors.ts";
 import { locateEntry, readZipDirectory, type StoredEntry } from "./stored-zip.ts";
 
 const storages: Readonly<Record<string, FloatEncoding>> = {

@@ -1,8 +1,7 @@
 /** Which tensors a config asks for, and whether a checkpoint has them. Every file format passes through this check. */
 import { FormatError } from "../errors.ts";
-import type { TensorEntry } from "./checkpoint.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
 import type { HfConfig } from "./hf-config.ts";
-import { elementCount } from "./safetensors.ts";
 
 const EMBEDDING = "model.embed_tokens.weight";
 const HEAD = "lm_head.weight";

@@ -4,8 +4,9 @@
  */
 import { FormatError } from "../errors.ts";
 import { blockLayout } from "../tensor/encoding.ts";
-import type { ByteSource, TensorEntry } from "./checkpoint.ts";
-import { decodeUtf8, describe, isObject, readBytes } from "./json.ts";
+import { readBytes, type ByteSink, type ByteSource } from "./bytes.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
+import { decodeUtf8, describe, isObject } from "./json.ts";
 
 /** The first 8 bytes can claim 2⁶⁴ bytes of header. The limit is the reference implementation's. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -144,14 +145,6 @@ function stringEnd(text: string, start: number): number {
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
-
-/** Exact up to 2⁵³ and beyond that too large to fit any file, which is all that is asked of it. */
-export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-/** Where bytes go, in order. */
-export type ByteSink = { write(bytes: Uint8Array): Promise<void> };
 
 /** A tensor to write; `bytes` is called once, when its turn has come. */
 export type TensorToWrite = {

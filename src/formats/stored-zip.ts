@@ -3,8 +3,7 @@
  * decompressed, so no entry can be larger than the bytes that it takes in the file.
  */
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
-import { readBytes } from "./json.ts";
+import { readBytes, type ByteSource } from "./bytes.ts";
 
 /** One per tensor, and a handful more; 54 blocks have about 500. A directory of millions only serves to fill memory. */
 const MAX_ENTRIES = 100_000;

@@ -2,10 +2,10 @@
  * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
  * tensor's turn comes, and then that one only.
  */
-import { type Checkpoint, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
+import { type Checkpoint, elementCount, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import { requiredTensors } from "../formats/required-tensors.ts";
-import { elementCount, type FloatEncoding } from "../formats/safetensors.ts";
+import type { FloatEncoding } from "../formats/safetensors.ts";
 import { checkConfig, fromHfConfig, type Sharing } from "../model/config.ts";
 import { createSchedule } from "../model/schedule.ts";
 import { decodeBlocks, encodeBlocks } from "../tensor/blocks.ts";

@@ -1,6 +1,6 @@
 /** How far written weights are from those that were read. */
-import { elementCount } from "../formats/safetensors.ts";
 import type { Encoding } from "../tensor/encoding.ts";
+import { elementCount } from "../formats/checkpoint.ts";
 import { convertTensor, type PlannedTensor } from "./convert.ts";
 
 export type TensorError = {

@@ -4,7 +4,8 @@
  */
 import { FormatError } from "../../errors.ts";
 import { type Encoding, rowBytes } from "../../tensor/encoding.ts";
-import type { ByteSource, Checkpoint, TensorEntry, TokenizerFiles } from "../checkpoint.ts";
+import type { ByteSource } from "../bytes.ts";
+import type { Checkpoint, TensorEntry, TokenizerFiles } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { describe } from "../json.ts";
 import { requiredTensors } from "../required-tensors.ts";

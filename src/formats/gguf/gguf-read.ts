@@ -5,7 +5,7 @@
  */
 import { FormatError } from "../../errors.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
-import type { ByteSource } from "../checkpoint.ts";
+import type { ByteSource } from "../bytes.ts";
 import {
   DEFAULT_ALIGNMENT,
   ggufTypes,

@@ -5,9 +5,10 @@
 import { ShapeError } from "../../errors.ts";
 import { decodeBlocks } from "../../tensor/blocks.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
+import type { ByteSink } from "../bytes.ts";
+import { elementCount } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
-import { elementCount, type ByteSink } from "../safetensors.ts";
 import { ggufTensorName, llamaMetadata, rotaryMatrix } from "./gguf-llama.ts";
 import { interleaveRotaryRows } from "./rotary-rows.ts";
 import {

@@ -3,7 +3,7 @@
  * both compute the same, GGUF files hold the rows of q_proj and k_proj in the order 0, D/2, 1, D/2 + 1, … of each head.
  * Nobody outside this folder meets that order: what is read comes in Hugging Face's, and so is what is given to be written.
  */
-import type { ByteSource } from "../checkpoint.ts";
+import type { ByteSource } from "../bytes.ts";
 
 /** A matrix of whole heads: the size of a row in bytes, and the rows of a head, which are even in number. */
 export type RotaryMatrix = { readonly rowBytes: number; readonly headRows: number };

@@ -2,10 +2,10 @@
 import { refuseUnknownKeys } from "../../errors.ts";
 import type { ChatMessage } from "../../tokenizer/chat-template.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import { type ChatLoader, createChatLoader, encodeAt } from "./chat-mixture.ts";
+import { type ChatLoader, createChatLoader, encodeAt } from "./chat-loader.ts";
 import { partsOf } from "./documents.ts";
 import { createPartEncoder, endOfText } from "./encode-documents.ts";
-import { checkSettings, createLoader, type Loader } from "./mixture.ts";
+import { checkSettings, createLoader, type Loader } from "./loader.ts";
 import { windowRows } from "./rows.ts";
 import { streamOf } from "./token-stream.ts";
 

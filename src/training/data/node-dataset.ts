@@ -3,9 +3,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError, invariant } from "../../errors.ts";
-import type { ByteSource } from "../../formats/checkpoint.ts";
+import { readWhole, type ByteSource } from "../../formats/bytes.ts";
 import { fileSource, type FileSource } from "../../formats/node-files.ts";
-import { readWhole } from "../../formats/json.ts";
 import { type Manifest, MANIFEST_FILE, parseManifest, type SplitName } from "./manifest.ts";
 import {
   decodeTokens,

@@ -6,7 +6,7 @@
  * same steps again, bit for bit. Held-out loss and samples of a step are recorded together or not at all.
  */
 import { TrainingError } from "../../errors.ts";
-import type { Loader } from "../data/mixture.ts";
+import type { Loader } from "../data/loader.ts";
 import type { Row } from "../rows.ts";
 import type { TrainerCore } from "../trainer.ts";
 import type { EndRecord, HeldOutRecord, MetricsRecord, SampleRecord, StartRecord } from "./metrics.ts";

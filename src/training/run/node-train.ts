@@ -6,7 +6,7 @@ import { parseJsonObject, printJson } from "../../formats/json.ts";
 import type { Model } from "../../inference/model.ts";
 import { countParameters, type ModelConfig } from "../../model/config.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import type { Loader, LoaderPosition } from "../data/mixture.ts";
+import type { Loader, LoaderPosition } from "../data/loader.ts";
 import type { TrainerCore } from "../trainer.ts";
 import type { DatasetTokenizer } from "../data/node-prepare.ts";
 import { ShapeMismatch } from "./json-shape.ts";
@@ -32,7 +32,7 @@ export type TrainerSource =
   | { readonly model: Checkpoint }
   | { readonly resume: string };
 
-export type TrainerOptions = TrainerSource &
+export type RunTrainerOptions = TrainerSource &
   Pick<Recipe, "optimizer" | "schedule" | "recompute" | "seed" | "device" | "threads"> & {
     /** Most rows of a micro-batch. */
     readonly rows: number;
@@ -40,15 +40,15 @@ export type TrainerOptions = TrainerSource &
     readonly length: number;
   };
 
-export type LoaderOptions = Pick<Recipe, "data" | "seed"> & {
+export type RunLoaderOptions = Pick<Recipe, "data" | "seed"> & {
   readonly tokenizer: Tokenizer;
   readonly position: LoaderPosition | undefined;
 };
 
 /** What only the edge can do. */
 export type TrainEdges = {
-  createTrainer(options: TrainerOptions): Promise<RunTrainer>;
-  openLoader(options: LoaderOptions): Promise<Loader & { close(): Promise<void> }>;
+  createTrainer(options: RunTrainerOptions): Promise<RunTrainer>;
+  openLoader(options: RunLoaderOptions): Promise<Loader & { close(): Promise<void> }>;
   /** Of a data set or a checkpoint, with its files by name. */
   openTokenizer(path: string, options: { readonly signal: AbortSignal }): Promise<DatasetTokenizer>;
   openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;

@@ -1,6 +1,6 @@
 /** What a run needs besides weights and moments to go on exactly: saved as run.json inside each checkpoint. */
 import { FormatError } from "../../errors.ts";
-import type { LoaderPosition } from "../data/mixture.ts";
+import type { LoaderPosition } from "../data/loader.ts";
 import { number, object, optional, ShapeMismatch } from "./json-shape.ts";
 
 /** Sizes, in bytes, of the files that grow: what lies beyond was written by steps that a resumed run does again. */

@@ -9,7 +9,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FormatError } from "../errors.ts";
-import { type HubId, isCommit, leadsOut, readIfThere, sizeOf } from "./hub-cache.ts";
+import { type HubId, isCommit, leadsOut, readIfThere, sizeOf } from "./node-hub-cache.ts";
 
 export type HubProgress = {
   /** Of all files together, those already in the cache included. */

@@ -15,7 +15,7 @@ import {
   sizeOf,
   snapshotFiles,
   writeRef,
-} from "./hub-cache.ts";
+} from "./node-hub-cache.ts";
 import {
   type Client,
   createClient,
@@ -24,10 +24,10 @@ import {
   type HubOptions,
   type HubProgress,
   type RemoteFile,
-} from "./hub-download.ts";
+} from "./node-hub-download.ts";
 import { parseJsonObject } from "./json.ts";
 
-export type { HubOptions, HubProgress } from "./hub-download.ts";
+export type { HubOptions, HubProgress } from "./node-hub-download.ts";
 
 const alwaysWanted = [
   "config.json",
