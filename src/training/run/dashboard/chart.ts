@@ -33,6 +33,7 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("role", "img");
   container.append(svg);
+  const pen = createPen(svg);
   let [lines, isLog, lastStep]: [readonly Line[], boolean, number] = [[], false, 1];
   let pointed: number | undefined;
   let scales: { x: Scale; y: Scale } | undefined;
@@ -53,19 +54,16 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     const y = createScale(low, high, height - MARGIN.bottom, MARGIN.top);
     scales = { x, y };
     for (const value of niceTicks(low, high, height < 160 ? 3 : 5)) {
-      line("grid", MARGIN.left, width - MARGIN.right, y(value), y(value));
-      label("tick-y", MARGIN.left - 8, y(value) + 4, formatNumber(value));
+      pen.line("grid", MARGIN.left, width - MARGIN.right, y(value), y(value));
+      pen.label("tick-y", MARGIN.left - 8, y(value) + 4, formatNumber(value));
     }
     for (const value of isLog ? decades(firstX, lastStep) : niceTicks(firstX, lastStep, width < 420 ? 4 : 6)) {
-      label("tick-x", x(toX(value)), height - 6, formatNumber(value));
+      pen.label("tick-x", x(toX(value)), height - 6, formatNumber(value));
     }
     for (const { style, x: steps, y: values } of drawn) {
-      const path = svgElement("path", `line ${style}`);
-      path.setAttribute(
-        "d",
-        tracePath(steps, values, (step) => x(toX(step)), y),
-      );
-      if (style === "held-out") for (const i of steps.keys()) dot(x(toX(steps[i]!)), y(values[i]!), "held-out");
+      const columnOf = (step: number): number => x(toX(step));
+      pen.path(`line ${style}`, tracePath(steps, values, columnOf, y));
+      if (style === "held-out") for (const [i, step] of steps.entries()) pen.dot(style, columnOf(step), y(values[i]!));
     }
     svg.setAttribute("aria-label", `${title}: ${readout.textContent}`);
     showCrosshair();
@@ -77,10 +75,10 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     if (scales === undefined || pointed === undefined) return;
     const { x, y } = scales;
     const at = x(toX(pointed));
-    line("crosshair", at, at, y.start, y.end);
+    pen.line("crosshair", at, at, y.start, y.end);
     for (const { x: steps, y: values, style } of lines) {
       const i = nearest(steps, pointed);
-      if (i !== undefined && style !== "raw") dot(x(toX(steps[i]!)), y(values[i]!), `crosshair ${style}`);
+      if (i !== undefined && style !== "raw") pen.dot(`crosshair ${style}`, x(toX(steps[i]!)), y(values[i]!));
     }
   }
 
@@ -96,30 +94,6 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
         return [entry];
       }),
     );
-  }
-
-  function line(style: string, x1: number, x2: number, y1: number, y2: number): void {
-    const made = svgElement("line", style);
-    for (const [key, value] of Object.entries({ x1, x2, y1, y2 })) made.setAttribute(key, value.toFixed(1));
-  }
-
-  function label(style: string, x: number, y: number, content: string): void {
-    const made = svgElement("text", style);
-    made.setAttribute("x", x.toFixed(1));
-    made.setAttribute("y", y.toFixed(1));
-    made.textContent = content;
-  }
-
-  function dot(x: number, y: number, style: string): void {
-    const made = svgElement("circle", `dot ${style}`);
-    for (const [key, value] of Object.entries({ cx: x, cy: y, r: 2.5 })) made.setAttribute(key, value.toFixed(1));
-  }
-
-  function svgElement(name: string, style: string): SVGElement {
-    const made = document.createElementNS(SVG, name);
-    made.setAttribute("class", style);
-    svg.append(made);
-    return made;
   }
 
   svg.addEventListener("pointermove", (event) => {
@@ -140,6 +114,27 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     point(step) {
       pointed = step;
       showCrosshair();
+    },
+  };
+}
+
+/** Draws into an SVG, in its units; `style` is the class of what is drawn. */
+function createPen(svg: SVGSVGElement) {
+  function draw(name: string, style: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
+    const made = document.createElementNS(SVG, name);
+    made.setAttribute("class", style);
+    for (const [key, value] of Object.entries(attributes)) {
+      made.setAttribute(key, typeof value === "number" ? value.toFixed(1) : value);
+    }
+    svg.append(made);
+    return made;
+  }
+  return {
+    line: (style: string, x1: number, x2: number, y1: number, y2: number) => draw("line", style, { x1, x2, y1, y2 }),
+    dot: (style: string, cx: number, cy: number) => draw("circle", `dot ${style}`, { cx, cy, r: 2.5 }),
+    path: (style: string, d: string) => draw("path", style, { d }),
+    label(style: string, x: number, y: number, content: string): void {
+      draw("text", style, { x, y }).textContent = content;
     },
   };
 }
