@@ -1,5 +1,6 @@
 /** What tokenizer_config.json says, in any of the forms transformers has written over the years. */
 import type { AddedToken } from "./added-tokens.ts";
+import { isRecord } from "./json-checks.ts";
 
 export type TokenizerConfig = Readonly<Record<string, unknown>>;
 
@@ -57,8 +58,4 @@ export function readAddedToken(entry: unknown, id: unknown): AddedToken | undefi
     stripsLeft: entry["lstrip"] === true,
     stripsRight: entry["rstrip"] === true,
   };
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -307,6 +307,10 @@ describe("damaged files", () => {
     expect(json('{"model": {"type": "WordPiece"}}')).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: tokenizer.json: model of type "WordPiece" is not supported.]`,
     );
+    const deep = "[".repeat(100_000) + "]".repeat(100_000);
+    expect(json(`{"model": {"type": ${deep}}}`)).toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: tokenizer.json: model of type a list is not supported.]`,
+    );
     expect(
       json('{"model": {"vocab": {"a": 0}, "merges": ["a b"]}, "decoder": {"type": "ByteLevel"}}'),
     ).toThrowErrorMatchingInlineSnapshot(
