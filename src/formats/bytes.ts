@@ -3,11 +3,11 @@ import { FormatError } from "../errors.ts";
 
 /** Random access to bytes: a file, a Blob, an array in memory. */
 export type ByteSource = {
-  /** For messages: the file's name, without its folder. */
+  /** The file's name, without its folder, for messages. */
   readonly name: string;
-  /** Bytes. */
+  /** How many bytes there are. */
   readonly size: number;
-  /** Fills all of `into` with the bytes from `offset` on. Throws FormatError if the source ends before. */
+  /** Fills all of `into` with the bytes from `offset` on. @throws {FormatError} if the source ends before. */
   read(offset: number, into: Uint8Array): Promise<void>;
 };
 
@@ -33,7 +33,11 @@ async function readBlob(blob: Blob, start: number, end: number): Promise<Uint8Ar
   return new Uint8Array(await blob.slice(start, end).arrayBuffer());
 }
 
-/** Reads `length` bytes from `offset` on, after checking that the source holds them. */
+/**
+ * Reads `length` bytes from `offset` on.
+ * @param what is read, for messages.
+ * @throws {FormatError} if the source does not hold them; nothing is allocated then.
+ */
 export async function readBytes(source: ByteSource, offset: number, length: number, what: string): Promise<Uint8Array> {
   if (offset < 0 || length < 0 || offset + length > source.size) {
     throw new FormatError(
@@ -45,7 +49,7 @@ export async function readBytes(source: ByteSource, offset: number, length: numb
   return bytes;
 }
 
-/** Reads a whole file of at most `limit` bytes. */
+/** Reads a whole file. @throws {FormatError} if it has more than `limit` bytes. */
 export async function readWhole(source: ByteSource, limit: number): Promise<Uint8Array> {
   if (source.size > limit) {
     throw new FormatError(`${source.name}: at most ${limit} bytes were expected, got ${source.size}.`);

@@ -10,7 +10,7 @@ import type { HfConfig } from "./hf-config.ts";
 export type TensorEntry = {
   /** Hugging Face's name, such as `model.layers.0.self_attn.q_proj.weight`. */
   readonly name: string;
-  /** As Hugging Face has it: (outputs, inputs) for a matrix. */
+  /** Sizes in Hugging Face's order: (outputs, inputs) for a matrix. */
   readonly shape: readonly number[];
   readonly encoding: Encoding;
   /** Gives the rows in Hugging Face's order, whatever the file's. */
@@ -32,25 +32,26 @@ export type TokenizerFiles =
     }
   | { readonly kind: "gguf"; readonly metadata: ReadonlyMap<string, unknown> };
 
+/** A model in files: what its config says, where each tensor lies, and its tokenizer's files. */
 export type Checkpoint = {
   readonly format: "safetensors" | "pytorch" | "gguf";
-  /** For messages and reports: the folder's or file's name. */
+  /** The folder's or file's name, for messages and reports. */
   readonly name: string;
   readonly config: HfConfig;
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly tokenizer: TokenizerFiles;
-  /** Closes files. */
+  /** Closes the files; tensors can't be read any more. */
   close(): Promise<void>;
 };
 
-/** Reads a whole tensor. */
+/** Reads a whole tensor: `byteLength` bytes, its rows in Hugging Face's order. */
 export async function readTensor(entry: TensorEntry): Promise<Uint8Array> {
   const bytes = new Uint8Array(entry.byteLength);
   await entry.source.read(entry.offset, bytes);
   return bytes;
 }
 
-/** Exact up to 2⁵³ and beyond that too large to fit any file, which is all that is asked of it. */
+/** The product of a shape's sizes: exact up to 2⁵³, and beyond that too large to fit any file, which is all that is asked. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }

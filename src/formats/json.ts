@@ -1,7 +1,7 @@
 /** JSON from files that may be damaged or hostile: strict UTF-8, and a FormatError that names the file. */
 import { FormatError } from "../errors.ts";
 
-/** Parses a JSON object. */
+/** Parses a JSON object. @throws {FormatError} naming `file` if the bytes are none. */
 export function parseJsonObject(bytes: Uint8Array, file: string): Record<string, unknown> {
   let value: unknown;
   try {
@@ -13,21 +13,22 @@ export function parseJsonObject(bytes: Uint8Array, file: string): Record<string,
   return value;
 }
 
-/** As a file holds it: indented, with a line break at its end. */
+/** Writes JSON as a file holds it: indented, with a line break at its end. */
 export function printJson(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** Strict UTF-8; throws a TypeError for anything else. */
+/** Decodes strict UTF-8. @throws {TypeError} for anything else. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 }
 
+/** Whether a parsed value is an object, neither null nor a list. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A value for a message, cut short. */
+/** Writes a value for a message, cut short. */
 export function describe(value: unknown): string {
   // JSON.parse takes any depth, JSON.stringify recurses: a hostile file must not get a stack overflow out of a message.
   if (Array.isArray(value) && value.some(isNested)) return `an array of ${value.length} values`;

@@ -7,6 +7,7 @@ import { MAX_TOKENIZER_BYTES, readTokenizerFiles } from "./hf-folder.ts";
 import { fileSource, folderFiles, isFolder } from "./node-files.ts";
 
 /**
+ * Reads what tells of a tokenizer.
  * @param path a folder, a .gguf file, a tokenizer.json or a tokenizer.model; beside the last two their
  * tokenizer_config.json counts.
  */

@@ -23,7 +23,10 @@ const MAX_RANK = 8;
 /** `byteorder` holds "little" or "big". */
 const MAX_BYTE_ORDER_BYTES = 16;
 
-/** Reads names, shapes and places of the tensors. Their bytes stay in the file, and nothing in it is run. */
+/**
+ * Reads names, shapes and places of the tensors. Their bytes stay in the file, and nothing in it is run.
+ * @throws {FormatError} naming the tensor and what is wrong with it.
+ */
 export async function readPytorchBin(source: ByteSource): Promise<Map<string, TensorEntry>> {
   await checkMagic(source);
   const archive = await readZipDirectory(source);

@@ -6,7 +6,7 @@ import type { HfConfig } from "./hf-config.ts";
 const EMBEDDING = "model.embed_tokens.weight";
 const HEAD = "lm_head.weight";
 
-/** Names and shapes in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
+/** Gives names and shapes in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
 export function requiredTensors(config: HfConfig): Map<string, readonly number[]> {
   const dim = config.hidden_size;
   const queries = config.num_attention_heads * config.head_dim;

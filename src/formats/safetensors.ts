@@ -14,9 +14,10 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_RANK = 8;
 
 const encodings = ["F32", "F16", "BF16"] as const;
+/** The encodings that safetensors and PyTorch files hold, as far as they are read. */
 export type FloatEncoding = (typeof encodings)[number];
 
-/** Reads the header. The tensors' bytes stay in the file. */
+/** Reads the header; the tensors' bytes stay in the file. @throws {FormatError} for a header that is wrong in any way. */
 export async function readSafetensors(source: ByteSource): Promise<Map<string, TensorEntry>> {
   const file = source.name;
   const prefix = await readBytes(source, 0, 8, "the header's length");
@@ -180,7 +181,7 @@ export async function writeSafetensors(
   }
 }
 
-/** Of the file that `writeSafetensors` writes. */
+/** Gives the size in bytes of the file that `writeSafetensors` writes. */
 export function safetensorsSize(
   tensors: readonly Omit<TensorToWrite, "bytes">[],
   metadata: Readonly<Record<string, string>> = DEFAULT_METADATA,

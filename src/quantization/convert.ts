@@ -11,12 +11,15 @@ import { createSchedule } from "../model/schedule.ts";
 import { decodeBlocks, encodeBlocks } from "../tensor/blocks.ts";
 import { blockLayout, type Encoding, rowBytes } from "../tensor/encoding.ts";
 
+/** The dtypes that a file can be converted to. */
 export const targetDtypes = ["f32", "f16", "bf16", "q8", "q4"] as const;
+/** One of the dtypes that a file can be converted to. */
 export type TargetDtype = (typeof targetDtypes)[number];
 
+/** What the other file shall be. */
 export type ConvertOptions<Format extends "gguf" | "hf"> = {
   readonly format: Format;
-  /** Default: each tensor as the checkpoint has it, where `format` can hold that; else F32. */
+  /** How matrices are written. Default: each as the checkpoint has it, where `format` can hold that; else F32. */
   readonly dtype?: TargetDtype | undefined;
   /** Layer sharing. Default: the config's. */
   readonly sharing?: Sharing | undefined;
@@ -30,17 +33,18 @@ export type PlannedTensor<To extends Encoding = Encoding> = {
   readonly source: TensorEntry;
 };
 
+/** All that is decided before a byte is read. */
 export type ConvertPlan<To extends Encoding = Encoding> = {
   /** What the written model says of itself; never layer-shared. */
   readonly config: HfConfig;
-  /** In the order of the forward pass. */
+  /** The tensors in the order of the forward pass. */
   readonly tensors: readonly PlannedTensor<To>[];
-  /** What the user should know: a sentence each. */
+  /** What the user should know, a sentence each. */
   readonly notes: readonly string[];
 };
 
 /**
- * Decides on every tensor. A layer-shared model becomes one whose blocks are each applied once.
+ * Decides on every tensor; a layer-shared model becomes one whose blocks are each applied once.
  * @throws {RangeError} if the target can't express the model or the dtype.
  */
 export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"hf">): ConvertPlan<FloatEncoding>;

@@ -8,16 +8,19 @@ import { cutBeforeSpaces, hasSpaceInside, SPACE } from "./sentencepiece.ts";
 /** Cuts texts further; the first text begins at the very start of the input if `isStart`. */
 export type PreTokenizer = (texts: readonly string[], isStart: boolean) => string[];
 
+/** A vocabulary of words' parts, and how words become them. */
 export type BpeModel = {
   readonly vocabulary: ReadonlyMap<string, number>;
   readonly merges: readonly (readonly [string, string])[];
-  /** Words are UTF-8 in GPT-2's byte alphabet. */
+  /** Whether entries are UTF-8 in GPT-2's byte alphabet. */
   readonly isByteLevel: boolean;
-  /** Characters outside the vocabulary become `<0x00>`-style tokens. */
+  /** Whether characters outside the vocabulary become `<0x00>`-style tokens. */
   readonly hasByteFallback: boolean;
+  /** The token of what has no other; without one it is left out. */
   readonly unknownId: number | undefined;
+  /** Whether unknown characters side by side are one unknown token. */
   readonly fusesUnknown: boolean;
-  /** A word that is an entry as a whole is not cut, merges or not. */
+  /** Whether a word that is an entry as a whole stays whole, merges or not. */
   readonly ignoresMerges: boolean;
 };
 
@@ -128,7 +131,7 @@ function toByteCharacters(word: string): string {
 
 const utf8 = new TextEncoder();
 
-/** Every match of the pattern is a word, and so is what lies between; `keeps` chooses what stays. */
+/** Makes a pre-tokenizer whose words are the pattern's matches and what lies between them; `keeps` chooses what stays. */
 export function splitBy(pattern: RegExp, keeps: "both" | "between" = "both"): PreTokenizer {
   return (texts) => {
     const words: string[] = [];
@@ -151,6 +154,7 @@ export function splitBy(pattern: RegExp, keeps: "both" | "between" = "both"): Pr
   };
 }
 
+/** Makes a pre-tokenizer of several, each cutting what the one before it gave. */
 export function inSequence(steps: readonly PreTokenizer[]): PreTokenizer {
   return (texts, isStart) => {
     let words: string[] = [...texts];

@@ -1,6 +1,7 @@
 /** Checks of parsed JSON whose shape nobody has promised. `name` is the file, `where` the place in it, for messages. */
 import { FormatError } from "../errors.ts";
 
+/** A parsed JSON object. */
 export type Json = Readonly<Record<string, unknown>>;
 
 /** Whether a parsed value is an object, neither null nor a list. */

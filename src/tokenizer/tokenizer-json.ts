@@ -22,7 +22,7 @@ import { mentions, readDecoder, readNormalizer, readPreTokenizer } from "./token
 /** The largest vocabularies in use have 262,144 entries. */
 const MAX_VOCABULARY = 1_048_576;
 
-/** @throws {FormatError} if the file is no JSON, lacks a part, or uses one that is not supported. */
+/** Reads tokenizer.json. @throws {FormatError} if it is no JSON, lacks a part, or uses one that is not supported. */
 export function readTokenizerJson(bytes: Uint8Array, config: TokenizerConfig, name = "tokenizer.json"): TokenizerParts {
   const root = parse(bytes, name);
   const model = record(root["model"], "model", name);

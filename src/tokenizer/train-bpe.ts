@@ -7,13 +7,15 @@ import { FormatError } from "../errors.ts";
 import { inSequence, splitBy, type PreTokenizer } from "./bpe-tokenizer.ts";
 import { byteCharacters, GPT2_WORDS, translatePattern } from "./byte-level.ts";
 
+/** What the vocabulary shall hold. */
 export type BpeTrainerOptions = {
-  /** Entries in all: special tokens, 256 bytes, merges. */
+  /** How many entries there are in all: special tokens, 256 bytes, merges. */
   readonly vocabSize: number;
-  /** Ids 0, 1, …; the first one ends a text. Default: `<|endoftext|>` alone. */
+  /** The entries with the ids 0, 1, …; the first one ends a text. Default: `<|endoftext|>` alone. */
   readonly specialTokens?: readonly string[];
 };
 
+/** Counts words, and then finds the merges. */
 export type BpeTrainer = {
   /** Counts the words of a document. */
   add(text: string): void;
@@ -30,17 +32,22 @@ export type TrainedTokenizer = {
   readonly tokenizerConfig: Readonly<Record<string, unknown>>;
 };
 
+/** GPT-2's name for what stands between texts. */
 export const END_OF_TEXT = "<|endoftext|>";
 
 /** Pairs of ids are kept as one number. */
 const MAX_VOCABULARY = 2 ** 20;
 /** A pair that occurs once is no pattern. */
 const MIN_PAIR_COUNT = 2;
-/** Of more words than these, those seen once are forgotten: they make no merge unless they come again. */
+/** Once there are more words than these, those seen once are forgotten: they make no merge unless they come again. */
 const MAX_WORDS = 4_000_000;
 
 const preTokenize: PreTokenizer = inSequence([splitBy(/\p{N}/gu), splitBy(translatePattern(GPT2_WORDS))]);
 
+/**
+ * Makes a trainer. @throws {RangeError} for a vocabulary without room for the bytes, or special tokens that are
+ * equal.
+ */
 export function createBpeTrainer({ vocabSize, specialTokens = [END_OF_TEXT] }: BpeTrainerOptions): BpeTrainer {
   const smallest = specialTokens.length + 256;
   if (!Number.isInteger(vocabSize) || vocabSize < smallest || vocabSize > MAX_VOCABULARY) {

@@ -32,7 +32,7 @@ const otherNames = new Map([
   ["lm_head.weight", "output.weight"],
 ]);
 
-/** GGUF's name of a tensor that `requiredTensors` names. */
+/** Gives GGUF's name of a tensor that `requiredTensors` names. */
 export function ggufTensorName(hfName: string): string {
   const [, layer, rest] = /^model\.layers\.(\d+)\.(.+)$/.exec(hfName) ?? [];
   const name = rest === undefined ? otherNames.get(hfName) : toGguf.get(rest);
@@ -74,7 +74,7 @@ export async function openGguf(source: ByteSource): Promise<Checkpoint> {
   };
 }
 
-/** Only the vocabulary: any architecture's, and that of a file without tensors. */
+/** Reads only the vocabulary: any architecture's, and that of a file without tensors. */
 export async function openGgufTokenizer(source: ByteSource): Promise<TokenizerFiles> {
   return readTokenizer((await readGgufHeader(source)).metadata);
 }
@@ -266,7 +266,7 @@ function show(value: unknown): string {
 }
 
 /**
- * The metadata that says what `config` says.
+ * Writes metadata that says what `config` says.
  * @throws {RangeError} for what llama.cpp's `llama` can't compute: layer sharing, and a feed-forward without SwiGLU.
  */
 export function llamaMetadata(config: HfConfig): Map<string, GgufValue> {

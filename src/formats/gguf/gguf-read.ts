@@ -12,31 +12,33 @@ import { readString, readValue } from "./gguf-values.ts";
 
 /** A 24-byte header can claim 2⁶⁴ keys and keep us in a loop. Real files have a few dozen. */
 const MAX_METADATA_KEYS = 65_536;
-/** The same for tensors; a model of 1,000 layers has about 9,000. */
+/** A claim of 2⁶⁴ tensors would do the same; a model of 1,000 layers has about 9,000. */
 const MAX_TENSORS = 65_536;
 /** The specification's limit on a key. Tensor names there have at most 64 bytes; some writers pass that. */
 const MAX_NAME_BYTES = 65_535;
 /** ggml's GGML_MAX_DIMS. */
 const MAX_DIMENSIONS = 4;
 
+/** What the header says of a tensor. */
 export type GgufTensorInfo = {
-  /** As in the file, such as `blk.0.attn_q.weight`. */
+  /** GGUF's name, such as `blk.0.attn_q.weight`. */
   readonly name: string;
-  /** Hugging Face's order: ggml's dimensions reversed. */
+  /** Sizes in Hugging Face's order, which is ggml's reversed. */
   readonly shape: readonly number[];
   readonly encoding: Encoding;
-  /** From the start of the file. */
+  /** The first byte's place in the file. */
   readonly offset: number;
   readonly byteLength: number;
 };
 
+/** All that stands before the tensors' bytes. */
 export type GgufHeader = {
   readonly version: number;
   readonly metadata: GgufMetadata;
   readonly tensors: readonly GgufTensorInfo[];
 };
 
-/** @throws {FormatError} naming what is wrong and the byte where. */
+/** Reads the header, and nothing of the tensors. @throws {FormatError} naming what is wrong and the byte where. */
 export async function readGgufHeader(source: ByteSource): Promise<GgufHeader> {
   const cursor = createCursor(source);
   const version = await readVersion(cursor);

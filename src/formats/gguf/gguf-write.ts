@@ -33,6 +33,7 @@ export type GgufTensor = {
   readonly bytes: () => Uint8Array | Promise<Uint8Array>;
 };
 
+/** What to write, and where. */
 export type WriteGgufOptions = {
   readonly sink: ByteSink;
   readonly config: HfConfig;
@@ -40,7 +41,7 @@ export type WriteGgufOptions = {
   readonly tensors: Iterable<GgufTensor>;
   /** `tokenizer.*` keys; empty: a file without vocabulary. See gguf-tokenizer.ts. */
   readonly tokenizer: GgufMetadata;
-  /** `general.name`. */
+  /** The model's name, which the file keeps as `general.name`. */
   readonly name?: string;
   /** Called after each tensor with the bytes written so far and in all. */
   readonly onProgress?: (writtenBytes: number, totalBytes: number) => void;
