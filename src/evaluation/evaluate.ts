@@ -14,6 +14,7 @@ import { findTasks } from "./task-list.ts";
 
 export type { Sample, SampleRequest } from "./judge.ts";
 
+/** What is asked of a model, and how. */
 export type EvaluateOptions = {
   /** Names of tasks and groups, tasks of one's own, and text files of the data (`story.txt`). Default: `common-sense`. */
   readonly tasks?: string | readonly (string | Task)[] | undefined;
@@ -38,6 +39,7 @@ export type EvaluateOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
+/** The names of all options of `evaluate`. */
 export const evaluateKeys: readonly (keyof EvaluateOptions)[] = [
   "tasks",
   "data",
@@ -53,26 +55,29 @@ export const evaluateKeys: readonly (keyof EvaluateOptions)[] = [
   "signal",
 ];
 
+/** How far an evaluation is. */
 export type EvaluationProgress = {
   /** The task in work. */
   readonly task: string;
-  /** Requests of all tasks. */
+  /** Requests of all tasks that are answered. */
   readonly done: number;
   readonly total: number;
-  /** By tokens, from 0 to 1. */
+  /** The share of the tokens that have run, from 0 to 1. */
   readonly fraction: number;
   /** Undefined until there is something to go by. */
   readonly secondsLeft: number | undefined;
 };
 
+/** A model and its scores. */
 export type Evaluation = {
   readonly model: EvaluatedModel;
-  /** By name. */
+  /** The results by the tasks' names. */
   readonly tasks: Readonly<Record<string, TaskResult>>;
   /** What was left out for want of data, with the reason. */
   readonly missing: Readonly<Record<string, string>>;
 };
 
+/** What was evaluated. */
 export type EvaluatedModel = {
   readonly name: string;
   readonly dtype: string;
@@ -81,6 +86,7 @@ export type EvaluatedModel = {
   readonly parameters: number;
 };
 
+/** What came of one task. */
 export type TaskResult = {
   readonly version: number;
   readonly documents: number;

@@ -13,7 +13,7 @@ export type ExampleSampler = { draw(document: Row, count: number): readonly Row[
 /** Nothing is read where nothing is drawn. */
 export const noExamples: ExampleSampler = { draw: () => [] };
 
-/** @param rows the task's own, which stand in where no other split is there. */
+/** Reads a task's examples. @param rows the task's own, which stand in where no other split is there. */
 export async function createExampleSampler(
   source: DataSource,
   task: Task,

@@ -19,7 +19,7 @@ export type Sample = {
   readonly unconditional?: readonly number[];
 };
 
-/** What was asked about a document, and the answer. */
+/** What was asked about a document, and the answer; log-likelihoods are in nats. */
 export type SampleRequest =
   | { readonly context: string; readonly continuation: string; readonly logprob: number; readonly isGreedy: boolean }
   | { readonly context: string; readonly generated: string };

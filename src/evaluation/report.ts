@@ -4,7 +4,10 @@ import type { Evaluation } from "./evaluate.ts";
 import type { Metric } from "./statistics.ts";
 import { commonSense } from "./task-list.ts";
 
-/** @param evaluations of one model in one dtype or in several, which are then compared; or of several models. */
+/**
+ * Writes the report as HTML.
+ * @param evaluations of one model in one dtype or in several, which are then compared; or of several models.
+ */
 export function renderReport(evaluations: readonly Evaluation[]): string {
   const [first, ...others] = evaluations;
   if (first === undefined) throw new RangeError("renderReport: at least one evaluation was required, got none.");

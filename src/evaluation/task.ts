@@ -13,7 +13,7 @@ export type DataFile = {
 type TaskBase = {
   /** The harness's name, if it has this task. */
   readonly name: string;
-  /** The harness's version of it. */
+  /** The version: the harness's, where it has this task. */
   readonly version: number;
   /** What is scored. */
   readonly data: DataFile;
@@ -40,6 +40,7 @@ export type ChoiceTask = TaskBase & {
   readonly paperRule?: "characters" | "unconditional";
 };
 
+/** A question with choices. */
 export type ChoiceDocument = {
   /** One for all choices, or one for each. */
   readonly context: string | readonly string[];
@@ -47,7 +48,7 @@ export type ChoiceDocument = {
   readonly choices: readonly string[];
   /** The index of the right choice. */
   readonly gold: number;
-  /** As the harness logs it. Default: `gold`. */
+  /** What the harness logs as the right answer. Default: `gold`. */
   readonly target?: string;
 };
 
@@ -57,12 +58,13 @@ export type GenerateTask = TaskBase & {
   readonly document: (row: Row) => GenerateDocument;
   /** Strings that end an answer. */
   readonly until: readonly string[];
-  /** Default: 256. */
+  /** The most tokens of an answer. Default: 256. */
   readonly maxTokens?: number;
-  /** Left out of answers before they are compared. */
+  /** What is left out of answers and references before they are compared. */
   readonly ignore?: RegExp;
 };
 
+/** A text to go on with, and the answers that are right. */
 export type GenerateDocument = { readonly context: string; readonly references: readonly string[] };
 
 /** How likely is this continuation, and is it the likeliest one? */
@@ -71,6 +73,7 @@ export type LikelihoodTask = TaskBase & {
   readonly document: (row: Row) => LikelihoodDocument;
 };
 
+/** A text and the continuation that is scored. */
 export type LikelihoodDocument = { readonly context: string; readonly continuation: string };
 
 /** How likely is a whole text? */
@@ -84,12 +87,14 @@ export type RollingTask = TaskBase & {
   readonly windows: "rolling" | "chunks";
 };
 
+/** A text that is scored as a whole. */
 export type RollingDocument = {
   readonly text: string;
   /** The text that words and bytes are counted in. Default: `text`. */
   readonly original?: string;
 };
 
+/** A task of any kind. */
 export type Task = ChoiceTask | GenerateTask | LikelihoodTask | RollingTask;
 
 /** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown. */

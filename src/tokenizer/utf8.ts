@@ -67,8 +67,3 @@ export function createUtf8Stream(isPerByte = false): Utf8Stream {
 export function toWellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\uFFFD");
 }
-
-/** Decodes the bytes of a text file; invalid UTF-8 becomes U+FFFD, a byte order mark stays. */
-export function decodeUtf8(bytes: Uint8Array): string {
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-}

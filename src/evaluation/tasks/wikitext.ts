@@ -5,7 +5,7 @@ import { defineTask, type RollingTask } from "../task.ts";
 
 const raw = ["wikitext2/wiki.test.raw", "wiki.test.raw"];
 
-/** The harness's: page by page, detokenised, per word and byte of the original. */
+/** The harness's perplexity: page by page, detokenised, per word and byte of the original. */
 export const wikitext: RollingTask = defineTask({
   name: "wikitext",
   version: 2,
@@ -19,7 +19,7 @@ export const wikitext: RollingTask = defineTask({
   document: (row) => ({ text: detokenise(row.text("page")), original: row.text("page") }),
 });
 
-/** MobileLLM's eval.py, which is GPTQ's and AWQ's: per token, over windows of the whole text. */
+/** The perplexity of MobileLLM's eval.py, which is GPTQ's and AWQ's: per token, over windows of the whole text. */
 export const wikitextTokens: RollingTask = defineTask({
   name: "wikitext2_token_ppl",
   version: 1,
@@ -39,7 +39,7 @@ function readLines(row: Row): string[] {
   return lines.map((line) => (line.trim() === "" ? "" : line));
 }
 
-/** As document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
+/** Cuts a text as document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
 function cutPages(row: Row): Row[] {
   const pages: string[][] = [[]];
   for (const line of row.text("text").split("\n")) {

@@ -6,13 +6,14 @@ import { chatRows, type ChatRowOptions, encodeConversation, type EncodedConversa
 import { createLoader, type Loader, type LoaderSettings } from "./loader.ts";
 import { listRows, type MaskedRow } from "./rows.ts";
 
+/** A loader of conversations. */
 export type ChatLoader = Loader & {
   readonly conversations: number;
   /** Conversations that are longer than a row. */
   readonly cut: number;
 };
 
-/** `tokensPerEpoch` counts what is learned. */
+/** Makes a loader of encoded conversations, whose `tokensPerEpoch` counts what is learned. @param name for messages. */
 export function createChatLoader(
   name: string,
   splits: Readonly<Record<"train" | "heldOut", readonly EncodedConversation[]>>,
@@ -37,7 +38,7 @@ export function createChatLoader(
   });
 }
 
-/** @param where the conversation stands, for messages. */
+/** Encodes a conversation. @param where it stands, for messages. @throws {FormatError} if the template refuses it. */
 export function encodeAt(tokenizer: Tokenizer, messages: readonly ChatMessage[], where: string): EncodedConversation {
   try {
     return encodeConversation(tokenizer, messages);

@@ -4,8 +4,9 @@ import { describe, isObject } from "../../formats/json.ts";
 import { createOrder } from "./row-order.ts";
 import type { Row, RowSource } from "./rows.ts";
 
+/** A data set as a part of a mixture. */
 export type MixturePart = {
-  /** For messages. */
+  /** The data set's name, for messages. */
   readonly name: string;
   readonly train: RowSource;
   readonly heldOut: RowSource;
@@ -23,32 +24,41 @@ export type LoaderPosition = {
   readonly parts: readonly { readonly rows: number; readonly drawn: number }[];
 };
 
+/** Gives rows to train on, one after the other, and rows to measure with. */
 export type Loader = {
-  /** The next rows of length + 1 token ids. It never ends: a data set that was seen whole is shuffled anew. */
-  next(rows: number): Promise<Row[]>;
-  /** After the last `next`; a loader opened with it goes on with the row that would have come. */
+  /** Gives the next rows of length + 1 token ids. It never ends: a data set that was seen whole is shuffled anew. */
+  next(count: number): Promise<Row[]>;
+  /** Where the loader is after the last `next`: one that is opened with it goes on with the row that would have come. */
   readonly position: LoaderPosition;
   /** How many times as many rows were drawn as all data sets hold, rounded down. */
   readonly epoch: number;
+  /** How many tokens are learned while all rows are seen once. */
   readonly tokensPerEpoch: number;
   /**
-   * The held-out rows in their order, a few at a time. With `maxRows` so many, spread evenly over each data set's, but one of
-   * each at least.
+   * Gives the held-out rows in their order, a few at a time. With `maxRows` so many, spread evenly over each data set's, but
+   * one of each at least.
    */
   heldOut(maxRows?: number): AsyncIterable<Row[]>;
-  /** Of held-out text, its end-of-text tokens counted: nats a token / ln 2 / this are bits a byte. */
+  /** Bytes of held-out text for each of its tokens, end-of-text ones included: nats a token / ln 2 / this are bits a byte. */
   readonly heldOutBytesPerToken: number;
 };
 
+/** What decides which rows come, besides the data. */
 export type LoaderSettings = {
+  /** Targets of a row, which has one token more. */
   readonly length: number;
+  /** The order of the rows follows from it. */
   readonly seed: number;
-  /** What a loader said, perhaps out of a file. */
+  /** What a loader gave as its `position`, perhaps out of a file. */
   readonly position?: unknown;
 };
 
 const HELD_OUT_ROWS_AT_ONCE = 16;
 
+/**
+ * Makes a loader that mixes data sets by their weights. @throws {RangeError} for settings that don't go together,
+ * {FormatError} for an empty data set or a damaged position.
+ */
 export function createLoader(parts: readonly MixturePart[], { length, seed, position }: LoaderSettings): Loader {
   const weights = weightsOf(parts);
   const drawn = position === undefined ? parts.map(() => 0) : drawnAt(position, parts, length, seed);
@@ -122,6 +132,7 @@ export function createLoader(parts: readonly MixturePart[], { length, seed, posi
   };
 }
 
+/** Checks the settings. @throws {RangeError} naming the one that is out of range. */
 export function checkSettings({ length, seed }: LoaderSettings): void {
   if (!Number.isSafeInteger(length) || length < 1) {
     throw new RangeError(`loader: length must be a whole number from 1 on, got ${length}.`);

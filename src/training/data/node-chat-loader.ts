@@ -9,22 +9,23 @@ import { drawFraction } from "./node-prepare.ts";
 import { parseLine } from "./node-sources.ts";
 import { readLines, type ReadOptions } from "./node-text.ts";
 
+/** Which conversations become rows, and how. */
 export type ChatLoaderOptions = ReadOptions & {
-  /** JSONL, also .gz: lines of {"messages": [{"role": "user", "content": "…"}, …]}. */
+  /** Files of JSONL, also .gz: lines of {"messages": [{"role": "user", "content": "…"}, …]}. */
   readonly files: readonly string[];
-  /** One with a chat template. */
+  /** A tokenizer with a chat template. */
   readonly tokenizer: Tokenizer;
   readonly length: number;
   readonly seed: number;
   readonly packing?: ChatRowOptions["packing"] | undefined;
   /** Share of the conversations that are never trained on, drawn by what they say. Default 0.02. */
   readonly heldOut?: number | undefined;
-  /** A loader's `position`: goes on from there. */
+  /** A loader's `position`, to go on from there. */
   readonly position?: unknown;
 };
 
 /**
- * All rows are held in memory: finetuning data are small.
+ * Opens files of conversations. All rows are held in memory: finetuning data are small.
  * @throws {FormatError} naming the file and the line of what is no conversation.
  */
 export async function openChatLoader(options: ChatLoaderOptions): Promise<ChatLoader> {

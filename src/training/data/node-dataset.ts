@@ -24,15 +24,16 @@ const BUFFER_TOKENS = 1_048_576;
 /** A manifest lists each source file in about 300 bytes. */
 const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
 
+/** Writes tokens into shards, each as long as allowed. */
 export type ShardWriter = {
   write(tokens: ArrayLike<number>): Promise<void>;
-  /** Completes the last shard, on disk. */
+  /** Completes the last shard, on disk, and gives all of them. */
   finish(): Promise<{ file: string; tokens: number }[]>;
   /** Closes the file; what was written is of no use. */
   abort(): Promise<void>;
 };
 
-/** Writes `name(0)`, `name(1)`, … into a folder: a next shard when one is full, none without tokens. */
+/** Makes a writer of `name(0)`, `name(1)`, … in a folder: a next shard when one is full, none without tokens. */
 export function createShardWriter(
   folder: string,
   name: (index: number) => string,
@@ -123,6 +124,7 @@ export async function writeFolder<T>(path: string, fill: (folder: string) => Pro
   }
 }
 
+/** Writes a new file and waits until it is on disk. */
 export async function writeFileSynced(path: string, bytes: Uint8Array | string): Promise<void> {
   const file = await open(path, "wx");
   try {
@@ -133,15 +135,18 @@ export async function writeFileSynced(path: string, bytes: Uint8Array | string):
   }
 }
 
+/** Gives a split's names of shards, by number. */
 export function shardFile(split: SplitName): (index: number) => string {
   const prefix = split === "train" ? "train" : "heldout";
   return (index) => `${prefix}-${String(index).padStart(5, "0")}.bin`;
 }
 
+/** Computes SHA-256, in hex. */
 export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
+/** A data set whose shards are open. */
 export type Dataset = {
   readonly name: string;
   readonly manifest: Manifest;
@@ -149,7 +154,7 @@ export type Dataset = {
   close(): Promise<void>;
 };
 
-/** @throws {FormatError} if the folder is no data set, or a shard is not what the manifest says. */
+/** Opens a data set. @throws {FormatError} if the folder is none, or a shard is not what the manifest says. */
 export async function openDataset(folder: string): Promise<Dataset> {
   const opened: FileSource[] = [];
   const close = async (): Promise<void> => {
@@ -186,7 +191,7 @@ export async function openDataset(folder: string): Promise<Dataset> {
   }
 }
 
-/** The tokens of an llm.c shard, read when asked for. */
+/** Opens the tokens of an llm.c shard, which are read when asked for. @throws {FormatError} if it is none. */
 export async function openShard(source: ByteSource): Promise<TokenStream & { readonly dtype: TokenDtype }> {
   const header = new Uint8Array(Math.min(SHARD_HEADER_BYTES, source.size));
   await source.read(0, header);

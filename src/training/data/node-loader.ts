@@ -4,24 +4,26 @@ import { checkSettings, createLoader, type Loader } from "./loader.ts";
 import { type Dataset, openDataset } from "./node-dataset.ts";
 import { windowRows } from "./rows.ts";
 
+/** A loader that reads from files until `close`. */
 export type DatasetLoader = Loader & { close(): Promise<void> };
 
+/** Which data sets become rows, and how. */
 export type DatasetLoaderOptions = {
   readonly datasets: readonly {
     readonly folder: string;
     /** Share of the rows, relative to the other weights. Without any, each data set is drawn in proportion to its size. */
     readonly weight?: number | undefined;
   }[];
-  /** T; rows have one token more. */
+  /** Targets of a row, which has one token more. */
   readonly length: number;
-  /** The same seed gives the same rows. */
+  /** Decides the order: equal seeds give equal rows. */
   readonly seed: number;
-  /** A loader's `position`: goes on from there. */
+  /** A loader's `position`, to go on from there. */
   readonly position?: unknown;
 };
 
 /**
- * A real shuffle of all rows in each epoch, and the mix asked for at every moment. Only what is asked for is read.
+ * Opens data sets: a real shuffle of all rows in each epoch, and the mix asked for at every moment. Only what is asked for is read.
  * @example
  * const loader = await openLoader({ datasets: [{ folder: "data/stories" }], length: 256, seed: 1 });
  * const rows = await loader.next(8); // 8 rows of 257 ids

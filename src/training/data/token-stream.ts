@@ -1,12 +1,12 @@
-/** A long row of token ids that lies somewhere else. */
+/** A long text in token ids that lies somewhere else. */
 export type TokenStream = {
-  /** Tokens. */
+  /** How many tokens there are. */
   readonly length: number;
-  /** `count` tokens from `start` on; the range must lie inside. */
+  /** Reads `count` tokens from `start` on; the range must lie inside. */
   read(start: number, count: number): Promise<ArrayLike<number>>;
 };
 
-/** One stream after the other. */
+/** Makes one stream of several, one after the other. */
 export function joinStreams(parts: readonly TokenStream[]): TokenStream {
   const starts: number[] = [];
   let length = 0;
@@ -34,6 +34,7 @@ export function joinStreams(parts: readonly TokenStream[]): TokenStream {
   };
 }
 
+/** Makes a stream of tokens that are in memory. */
 export function streamOf(tokens: ArrayLike<number>): TokenStream {
   return {
     length: tokens.length,

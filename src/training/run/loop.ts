@@ -14,9 +14,10 @@ import { createMeter, type Meter, type Throughput } from "./meter.ts";
 import { type Recipe, tokensPerStep } from "./recipe.ts";
 import type { BestLoss, FileOffsets, RunState } from "./run-state.ts";
 
+/** The checkpoints of a run: the newest one, and that of the lowest held-out loss. */
 export type CheckpointName = "last" | "best";
 
-/** Where a run's metrics and checkpoints go. */
+/** Takes a run's metrics and checkpoints. */
 export type RunOutput = {
   append(record: MetricsRecord): Promise<void>;
   /** Everything appended is on disk when this resolves. */
@@ -25,29 +26,32 @@ export type RunOutput = {
   save(name: CheckpointName, state: RunState): Promise<void>;
 };
 
+/** A text to be continued; temperature 0 is greedy. */
 export type SampleRequest = { readonly prompt: string; readonly temperature: number };
 
+/** Everything that a run touches. */
 export type RunParts = {
   readonly trainer: Pick<TrainerCore, "config" | "description" | "memory" | "steps" | "step" | "evaluate">;
   readonly loader: Loader;
   readonly output: RunOutput;
   readonly clock: {
-    /** Milliseconds, never going back. */
+    /** Gives milliseconds that never go back. */
     now(): number;
-    /** Milliseconds since 1970. */
+    /** Gives milliseconds since 1970. */
     date(): number;
   };
   /** Continues texts with the weights as they are. */
   writeSamples(requests: readonly SampleRequest[], signal: AbortSignal): Promise<readonly string[]>;
-  /** FLOP/s of large matrix products; what else the machine has to do counts, so it is asked again now and then. */
+  /** Measures the FLOP/s of large matrix products; what else the machine has to do counts, so it is asked again now and then. */
   measurePeak(): Promise<number>;
   /** Ends the run after a checkpoint. */
   readonly signal: AbortSignal;
   onRecord?(record: MetricsRecord): void;
 };
 
+/** What the run's records say of the model. */
 export type RunDescription = Pick<StartRecord, "name" | "parameters" | "shape"> & {
-  /** Forward and backward, for a predicted token. */
+  /** FLOP of a predicted token, forward and backward. */
   readonly flopsPerToken: number;
 };
 
@@ -58,7 +62,7 @@ export type RunSummary = Throughput & {
   readonly steps: number;
   readonly tokens: number;
   readonly elapsedMs: number;
-  /** Of the last step, nats per token. */
+  /** The last step's loss in nats per token. */
   readonly loss: number | undefined;
   readonly best: BestLoss | undefined;
 };

@@ -15,6 +15,7 @@ export type Throughput = {
   readonly utilisation: number;
 };
 
+/** Adds up what steps tell. */
 export type Meter = {
   /** Counts the steps since the last `take`. */
   readonly steps: number;
@@ -29,7 +30,7 @@ export type Meter = {
   raisePeak(flopsPerSecond: number): void;
 };
 
-/** @param flopsPerToken forward and backward, for a predicted token. */
+/** Makes a meter at the start of a run. @param flopsPerToken forward and backward, for a predicted token. */
 export function createMeter(tokensPerStep: number, flopsPerToken: number, measuredPeak: number): Meter {
   let peak = measuredPeak;
   let [steps, loss, gradientNorm, learningRate, elapsedMs] = [0, 0, 0, 0, 0];

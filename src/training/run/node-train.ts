@@ -23,7 +23,7 @@ export type RunTrainer = RunParts["trainer"] &
     save(directory: string, options: { readonly files: ModelFiles }): Promise<void>;
   };
 
-/** By name. */
+/** Files by name. */
 type ModelFiles = Readonly<Record<string, string | Uint8Array>>;
 
 /** Where a trainer's weights come from. */
@@ -32,14 +32,16 @@ export type TrainerSource =
   | { readonly model: Checkpoint }
   | { readonly resume: string };
 
+/** What a run's trainer is made of. */
 export type RunTrainerOptions = TrainerSource &
   Pick<Recipe, "optimizer" | "schedule" | "recompute" | "seed" | "device" | "threads"> & {
-    /** Most rows of a micro-batch. */
+    /** The most rows of a micro-batch. */
     readonly rows: number;
-    /** Most predicted tokens of a row. */
+    /** The most predicted tokens of a row. */
     readonly length: number;
   };
 
+/** What a run's loader is made of. */
 export type RunLoaderOptions = Pick<Recipe, "data" | "seed"> & {
   readonly tokenizer: Tokenizer;
   readonly position: LoaderPosition | undefined;
@@ -49,19 +51,20 @@ export type RunLoaderOptions = Pick<Recipe, "data" | "seed"> & {
 export type TrainEdges = {
   createTrainer(options: RunTrainerOptions): Promise<RunTrainer>;
   openLoader(options: RunLoaderOptions): Promise<Loader & { close(): Promise<void> }>;
-  /** Of a data set or a checkpoint, with its files by name. */
+  /** Opens the tokenizer of a data set or a checkpoint. */
   openTokenizer(path: string, options: { readonly signal: AbortSignal }): Promise<DatasetTokenizer>;
   openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;
   openModel(
     checkpoint: Checkpoint,
     options: Pick<Recipe, "threads" | "device"> & Pick<ModelConfig, "sharing"> & { readonly tokenizer: Tokenizer },
   ): Promise<Model>;
-  /** Forward, for a token: of its matrices, and for each position it looks back at. */
+  /** Gives a token's FLOP forward: those of its matrices, and those for each position that it looks back at. */
   forwardFlops(config: ModelConfig): { readonly flopsPerToken: number; readonly attentionFlopsPerPosition: number };
-  /** FLOP/s. */
+  /** Measures FLOP/s. */
   measurePeak(recipe: Pick<Recipe, "threads" | "device">): Promise<number>;
 };
 
+/** What to train, and where. */
 export type TrainOptions = {
   /** Text and name of a recipe; when resuming, by default the one that the run was started with. */
   readonly recipe: { readonly source: string; readonly file: string } | undefined;
@@ -72,7 +75,10 @@ export type TrainOptions = {
   readonly onRecord?: (record: MetricsRecord) => void;
 };
 
-/** @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes. */
+/**
+ * Trains what a recipe names, or goes on with it.
+ * @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes.
+ */
 export async function trainRecipe(options: TrainOptions, edges: TrainEdges): Promise<RunSummary> {
   const folder = await openRunFolder(options.out, options.resume !== undefined);
   const opened: (() => Promise<void>)[] = [() => folder.release()];

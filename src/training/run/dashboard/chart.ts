@@ -1,6 +1,7 @@
 /** A line chart in SVG: step on the x axis, a few lines, a crosshair that all charts of the page share. */
 import { formatNumber } from "./format.ts";
 
+/** A line of a chart: a value for each of some steps, which ascend. */
 export type Line = {
   readonly label: string;
   /** A class of the style sheet: colour and weight. */
@@ -9,6 +10,7 @@ export type Line = {
   readonly y: readonly number[];
 };
 
+/** A chart on the page. */
 export type Chart = {
   draw(lines: readonly Line[], options: { readonly isLog: boolean; readonly lastStep: number }): void;
   /** Shows the crosshair at a step; undefined takes it away. */
@@ -18,6 +20,7 @@ export type Chart = {
 const MARGIN = { top: 8, right: 10, bottom: 22, left: 50 };
 const SVG = "http://www.w3.org/2000/svg";
 
+/** What a chart shows, and whom it tells. */
 export type ChartOptions = {
   readonly title: string;
   /** Whether the y axis begins at 0, so that small changes look small. */
@@ -26,6 +29,7 @@ export type ChartOptions = {
   readonly onPoint: (step: number | undefined) => void;
 };
 
+/** Makes a chart in `container` that draws itself anew when its size changes. */
 export function createChart(container: HTMLElement, { title, isFromZero, onPoint }: ChartOptions): Chart {
   const head = element("div", "chart-head", container);
   element("h2", "", head).textContent = title;
@@ -168,7 +172,7 @@ function extent(lines: readonly Line[], isFromZero: boolean): [number, number] {
 }
 
 /**
- * An SVG path. Of the many points that fall into one column of pixels the lowest and the highest are drawn, in their order:
+ * Writes an SVG path. Of the many points that fall into one column of pixels the lowest and the highest are drawn, in their order:
  * a spike stays a spike, and a run of a million steps draws as fast as one of a thousand.
  */
 export function tracePath(
@@ -191,7 +195,7 @@ export function tracePath(
   return kept.map((i, n) => `${n === 0 ? "M" : "L"}${toX(x[i]!).toFixed(1)},${toY(y[i]!).toFixed(1)}`).join("");
 }
 
-/** Round values between two: multiples of 1, 2 or 5 times a power of ten. */
+/** Chooses round values between two: multiples of 1, 2 or 5 times a power of ten. */
 export function niceTicks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
   if (!(rough > 0)) return [low];
@@ -208,7 +212,7 @@ function decades(low: number, high: number): number[] {
   return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => 10 ** (from + i));
 }
 
-/** Index of the value nearest to `wanted` in ascending values; undefined if there is none. */
+/** Finds the index of the value nearest to `wanted` in ascending values; undefined if there is none. */
 export function nearest(values: readonly number[], wanted: number): number | undefined {
   let [low, high] = [0, values.length - 1];
   if (high < 0) return undefined;
@@ -220,6 +224,7 @@ export function nearest(values: readonly number[], wanted: number): number | und
   return Math.abs(values[low]! - wanted) <= Math.abs(values[high]! - wanted) ? low : high;
 }
 
+/** Makes an element at the end of `parent`; `style` is its class. */
 export function element(name: string, style: string, parent: Element): HTMLElement {
   const made = document.createElement(name);
   if (style !== "") made.className = style;
