@@ -31,19 +31,19 @@ export type ApiCall = { readonly name: string; readonly arguments: ReadonlyMap<s
 
 /** Reads `name(key = "value", other = [1, 2])`, also inside `{API: "…"}`; undefined for anything else. */
 export function parseApiCall(text: string): ApiCall | undefined {
-  const wrapped = /^\{\s*"?API"?\s*:\s*"(.*)"\s*\}$/s.exec(strip(text));
-  const call = wrapped ? wrapped[1]!.replaceAll('\\"', '"') : strip(text);
-  const match = /^([A-Za-z_][\w.]*)\s*\((.*)\)$/s.exec(call);
-  if (!match) return undefined;
+  const [, wrapped] = /^\{\s*"?API"?\s*:\s*"(.*)"\s*\}$/s.exec(strip(text)) ?? [];
+  const call = wrapped === undefined ? strip(text) : wrapped.replaceAll('\\"', '"');
+  const [, name, list] = /^([A-Za-z_][\w.]*)\s*\((.*)\)$/s.exec(call) ?? [];
+  if (name === undefined || list === undefined) return undefined;
   const found = new Map<string, string>();
-  for (const part of splitArguments(match[2]!)) {
+  for (const part of splitArguments(list)) {
     const [, key, value] = /^\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*$/s.exec(part) ?? [];
     if (key === undefined || value === undefined || found.has(key)) return undefined;
     const normal = normalise(value);
     if (normal === undefined) return undefined;
     found.set(key, normal);
   }
-  return { name: match[1]!, arguments: found };
+  return { name, arguments: found };
 }
 
 /** Cuts at the commas that stand in no brackets and no quotes. */
@@ -91,12 +91,11 @@ export function compareCalls(written: string, reference: string): ApiScores {
   const ours = parseApiCall(written);
   const right = parseApiCall(reference);
   if (!right) throw new RangeError(`reference: a call such as news(query = "rain") was required, got ${reference}.`);
-  const emIntent = Number(ours?.name === right.name);
+  if (ours?.name !== right.name) return { emIntent: 0, emStructure: 0 };
   const isSame =
-    emIntent === 1 &&
-    ours!.arguments.size === right.arguments.size &&
-    [...right.arguments].every(([key, value]) => ours!.arguments.get(key) === value);
-  return { emIntent, emStructure: Number(isSame) };
+    ours.arguments.size === right.arguments.size &&
+    [...right.arguments].every(([key, value]) => ours.arguments.get(key) === value);
+  return { emIntent: 1, emStructure: Number(isSame) };
 }
 
 /** What the model wrote in all dialogues, and how good it was. */

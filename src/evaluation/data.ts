@@ -24,7 +24,8 @@ export function memoryData(files: Readonly<Record<string, string | Uint8Array | 
     name: "data",
     list: () => Promise.resolve(Object.keys(files)),
     async read(_file, path) {
-      const content = files[path]!;
+      const content = files[path];
+      if (content === undefined) throw new MissingDataError(`data: ${path} was required, and is not there.`);
       if (typeof content === "string") return new TextEncoder().encode(content);
       return content instanceof Uint8Array ? content : new Uint8Array(await content.arrayBuffer());
     },

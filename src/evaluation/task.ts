@@ -99,13 +99,13 @@ export type Task = ChoiceTask | GenerateTask | LikelihoodTask | RollingTask;
 
 /** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown. */
 export function defineTask<T extends Task>(task: T): T {
-  const kinds = ["choice", "generate", "likelihood", "rolling"];
   const { name, kind, data, document } = task as Partial<Task>;
   if (typeof name !== "string" || !/^[\w.:@/-]+$/.test(name)) {
     throw new TypeError(`task: "name" must be a word such as my_task, got ${JSON.stringify(name)}.`);
   }
-  if (!kinds.includes(kind!)) {
-    throw new TypeError(`task ${name}: "kind" must be one of ${kinds.join(", ")}, got ${JSON.stringify(kind)}.`);
+  if (kind === undefined || !Object.hasOwn(ownKeys, kind)) {
+    const kinds = Object.keys(ownKeys).join(", ");
+    throw new TypeError(`task ${name}: "kind" must be one of ${kinds}, got ${JSON.stringify(kind)}.`);
   }
   if (typeof document !== "function") {
     throw new TypeError(`task ${name}: "document" must be a function that reads a row.`);
@@ -113,18 +113,20 @@ export function defineTask<T extends Task>(task: T): T {
   if (!Array.isArray(data?.names) || data.names.length === 0) {
     throw new TypeError(`task ${name}: "data" must be { names: ["file-name-without-ending"] }.`);
   }
-  const own: Readonly<Record<string, readonly string[]>> = {
-    choice: ["paperRule"],
-    generate: ["until", "maxTokens", "ignore"],
-    likelihood: [],
-    rolling: ["windows"],
-  };
-  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...own[kind!]!]);
+  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...ownKeys[kind]]);
   if (task.kind === "generate" && !(Array.isArray(task.until) && task.until.length > 0)) {
     throw new TypeError(`task ${name}: "until" must be a list of strings that end an answer.`);
   }
   return task;
 }
+
+/** What a task of each kind may have besides `baseKeys`. */
+const ownKeys: Readonly<Record<Task["kind"], readonly string[]>> = {
+  choice: ["paperRule"],
+  generate: ["until", "maxTokens", "ignore"],
+  likelihood: [],
+  rolling: ["windows"],
+};
 
 const baseKeys = [
   "name",

@@ -51,6 +51,11 @@ export async function readTensor(entry: TensorEntry): Promise<Uint8Array> {
   return bytes;
 }
 
+/** A tensor as rows and columns; a vector is one row. */
+export function matrixOf(shape: readonly number[]): { readonly rows: number; readonly cols: number } {
+  return { rows: elementCount(shape.slice(0, -1)), cols: shape.at(-1) ?? 1 };
+}
+
 /** The product of a shape's sizes: exact up to 2⁵³, and beyond that too large to fit any file, which is all that is asked. */
 export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);

@@ -223,10 +223,10 @@ export async function createClient(
       fetch: authorizedFetch,
     });
     for await (const { type, path, size, oid, lfs } of entries) {
-      const hash = lfs?.oid ?? oid;
+      const hash = lfs?.oid ?? oid ?? "";
       // Names of the Hub's become paths on this disk.
-      if (type !== "file" || leadsOut(path) || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash ?? "")) continue;
-      files.push({ path, size: lfs?.size ?? size, hash: hash! });
+      if (type !== "file" || leadsOut(path) || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) continue;
+      files.push({ path, size: lfs?.size ?? size, hash });
     }
     return { commit: sha, files };
   };

@@ -30,10 +30,10 @@ const MAX_BYTE_ORDER_BYTES = 16;
 export async function readPytorchBin(source: ByteSource): Promise<Map<string, TensorEntry>> {
   await checkMagic(source);
   const archive = await readZipDirectory(source);
-  const root = findRoot(archive, source.name);
+  const { root, pickleEntry } = findPickle(archive, source.name);
   await checkByteOrder(source, archive.get(`${root}byteorder`));
 
-  const pickle = await readEntry(source, archive.get(`${root}data.pkl`)!, MAX_PICKLE_BYTES);
+  const pickle = await readEntry(source, pickleEntry, MAX_PICKLE_BYTES);
   const state = readPickle(pickle, source.name, (name) => allowed.has(name));
   if (!isKind(state, "dict")) {
     throw new FormatError(`${source.name}: a dict of tensors was required. Save model.state_dict().`);
@@ -84,14 +84,14 @@ function describeTensor(value: PickleValue, where: string): Described {
 
   let expected = 1;
   const isEmpty = shape.includes(0);
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
+  for (const [axis, size] of [...shape.entries()].reverse()) {
     // The stride of an axis of one element is never used, and torch leaves it as it comes.
-    if (!isEmpty && shape[axis] !== 1 && strides[axis] !== expected) {
+    if (!isEmpty && size !== 1 && strides[axis] !== expected) {
       throw new FormatError(
         `${where} must be contiguous, got strides [${strides.join(", ")}] for shape [${shape.join(", ")}]. Call .contiguous() before saving.`,
       );
     }
-    expected *= shape[axis]!;
+    expected *= size;
   }
   if (strides.length !== shape.length) throw new FormatError(`${where}: size and stride differ in length.`);
   return { ...describeStorage(storage, where), offset, shape };
@@ -131,12 +131,16 @@ async function checkMagic(source: ByteSource): Promise<void> {
 }
 
 /** torch puts everything into one folder, named after the file that was first written. */
-function findRoot(archive: ReadonlyMap<string, StoredEntry>, file: string): string {
-  const roots = [...archive.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
-  if (roots.length !== 1) {
-    throw new FormatError(`${file}: one data.pkl was required, got ${roots.length}. Was it written by torch.save?`);
+function findPickle(
+  archive: ReadonlyMap<string, StoredEntry>,
+  file: string,
+): { readonly root: string; readonly pickleEntry: StoredEntry } {
+  const pickles = [...archive.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+  const [pickleEntry] = pickles;
+  if (pickleEntry === undefined || pickles.length > 1) {
+    throw new FormatError(`${file}: one data.pkl was required, got ${pickles.length}. Was it written by torch.save?`);
   }
-  return roots[0]!.slice(0, -"data.pkl".length);
+  return { root: pickleEntry.name.slice(0, -"data.pkl".length), pickleEntry };
 }
 
 async function checkByteOrder(source: ByteSource, entry: StoredEntry | undefined): Promise<void> {

@@ -66,9 +66,9 @@ export async function* scorePairs(
   pairs: readonly EncodedPair[],
   signal?: AbortSignal,
 ): AsyncGenerator<{ readonly index: number; readonly score: Score }> {
-  const order = pairs.map((_, i) => i).sort((a, b) => compareTokens(pairs[a]!, pairs[b]!));
-  const plan = planBranches(order.length, (index) => {
-    const { context, continuation } = pairs[order[index]!]!;
+  const ordered = [...pairs.entries()].sort(([, a], [, b]) => compareTokens(a, b));
+  const plan = planBranches(ordered.length, (text) => {
+    const [, { context, continuation }] = ordered[text]!;
     return { tokens: [...context, ...continuation.slice(0, -1)], from: context.length - 1, targets: continuation };
   });
   let sum = { logprob: 0, isGreedy: true, tokenCount: 0 };
@@ -78,17 +78,17 @@ export async function* scorePairs(
     const asked = await turn.ask(plan, signal).finally(() => turn.release());
     if (!asked) return;
     for (const [i, text] of asked.branches.texts.entries()) {
-      const [logprob, isLikeliest] = asked.answers.subarray(2 * i, 2 * i + 2);
+      const [logprob = NaN, isLikeliest] = asked.answers.subarray(2 * i, 2 * i + 2);
       if (Number.isNaN(logprob)) {
         throw new RangeError("score: the logits hold NaN or infinity. The weights are damaged or a sum overflowed.");
       }
       sum = {
-        logprob: sum.logprob + logprob!,
+        logprob: sum.logprob + logprob,
         isGreedy: sum.isGreedy && isLikeliest === 1,
         tokenCount: sum.tokenCount + 1,
       };
-      const index = order[text]!;
-      if (sum.tokenCount < pairs[index]!.continuation.length) continue;
+      const [index, { continuation }] = ordered[text]!;
+      if (sum.tokenCount < continuation.length) continue;
       yield { index, score: sum };
       signal?.throwIfAborted();
       sum = { logprob: 0, isGreedy: true, tokenCount: 0 };

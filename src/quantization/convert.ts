@@ -2,7 +2,7 @@
  * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
  * tensor's turn comes, and then that one only.
  */
-import { type Checkpoint, elementCount, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
+import { type Checkpoint, matrixOf, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import { requiredTensors } from "../formats/required-tensors.ts";
 import type { FloatEncoding } from "../formats/safetensors.ts";
@@ -119,7 +119,7 @@ function ggufEncoding(
 }
 
 function wholeBlocks(encoding: Encoding, shape: readonly number[]): Encoding {
-  return shape.at(-1)! % blockLayout[encoding].elements === 0 ? encoding : "F16";
+  return matrixOf(shape).cols % blockLayout[encoding].elements === 0 ? encoding : "F16";
 }
 
 function hfEncoding({ encoding }: TensorEntry, dtype: TargetDtype | undefined): FloatEncoding {
@@ -139,7 +139,7 @@ function widthNotes(tensors: readonly PlannedTensor[], dtype: TargetDtype | unde
   if (dtype !== "q8" && dtype !== "q4") return [];
   const wide = tensors.filter(({ encoding }) => encoding === "F16");
   if (wide.length === 0) return [];
-  const widths = [...new Set(wide.map(({ shape }) => shape.at(-1)!))].join(", ");
+  const widths = [...new Set(wide.map(({ shape }) => matrixOf(shape).cols))].join(", ");
   const what = wide.length === 1 ? "1 tensor is" : `${wide.length} tensors are`;
   return [`${what} F16, since a row of ${dtype} holds whole blocks of 32: width ${widths}.`];
 }
@@ -156,8 +156,7 @@ export async function convertTensor(
   { name, shape, encoding, source }: PlannedTensor,
   measure?: (before: Float32Array, after: Float32Array) => void,
 ): Promise<Uint8Array> {
-  const cols = shape.at(-1)!;
-  const rows = elementCount(shape) / cols;
+  const { rows, cols } = matrixOf(shape);
   const stored = await readTensor(source);
   if (source.encoding === encoding && measure === undefined) return stored;
 

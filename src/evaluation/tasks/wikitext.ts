@@ -41,11 +41,12 @@ function readLines(row: Row): string[] {
 
 /** Cuts a text as document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
 function cutPages(row: Row): Row[] {
-  const pages: string[][] = [[]];
+  let page: string[] = [];
+  const pages = [page];
   for (const line of row.text("text").split("\n")) {
     const heading = strip(line.replaceAll("= = =", "===").replaceAll("= =", "=="));
-    if (heading.startsWith("= ") && heading.endsWith(" =")) pages.push([]);
-    pages.at(-1)!.push(line);
+    if (heading.startsWith("= ") && heading.endsWith(" =")) pages.push((page = []));
+    page.push(line);
   }
   const texts = pages.map((lines) => lines.join("\n")).filter((page) => strip(page) !== "");
   return texts.map((page, i) => createRow({ page }, `${row.where}, page ${i + 1}`));

@@ -5,7 +5,7 @@
 import { FormatError } from "../../errors.ts";
 import { type Encoding, rowBytes } from "../../tensor/encoding.ts";
 import type { ByteSource } from "../bytes.ts";
-import type { Checkpoint, TensorEntry, TokenizerFiles } from "../checkpoint.ts";
+import { type Checkpoint, matrixOf, type TensorEntry, type TokenizerFiles } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { describe } from "../json.ts";
 import { requiredTensors } from "../required-tensors.ts";
@@ -48,7 +48,7 @@ export function rotaryMatrix(
   config: HfConfig,
 ): RotaryMatrix | undefined {
   if (!/\.self_attn\.[qk]_proj\.weight$/.test(hfName)) return undefined;
-  return { rowBytes: rowBytes(encoding, shape.at(-1)!), headRows: config.head_dim };
+  return { rowBytes: rowBytes(encoding, matrixOf(shape).cols), headRows: config.head_dim };
 }
 
 /**

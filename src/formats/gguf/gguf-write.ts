@@ -2,11 +2,11 @@
  * Writes GGUF v3 that llama.cpp loads. The header comes first and names every tensor's place, so shapes must be known
  * before bytes; the bytes then pass through one tensor at a time.
  */
-import { ShapeError } from "../../errors.ts";
+import { invariant, ShapeError } from "../../errors.ts";
 import { decodeBlocks } from "../../tensor/blocks.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
 import type { ByteSink } from "../bytes.ts";
-import { elementCount } from "../checkpoint.ts";
+import { elementCount, matrixOf } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
 import { ggufTensorName, llamaMetadata, rotaryMatrix } from "./gguf-llama.ts";
@@ -107,7 +107,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
         `writeGguf: tensor ${name} must have shape [${expected.join(", ")}], got [${shape.join(", ")}].`,
       );
     }
-    const cols = shape.at(-1)!;
+    const { rows, cols } = matrixOf(shape);
     const { elements } = blockLayout[tensor.encoding];
     if (cols % elements !== 0) {
       throw new ShapeError(
@@ -115,7 +115,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
       );
     }
     const encoding = shape.length === 1 ? "F32" : tensor.encoding;
-    const byteLength = rowBytes(encoding, cols) * (shape.length === 1 ? 1 : shape[0]!);
+    const byteLength = rowBytes(encoding, cols) * rows;
     places.push({ tensor, encoding, offset, byteLength });
     offset = aligned(offset + byteLength);
   }
@@ -125,8 +125,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
 
 async function tensorBytes({ tensor, byteLength }: Place, config: HfConfig): Promise<Uint8Array> {
   const { name, shape, encoding } = tensor;
-  const rows = shape.length === 1 ? 1 : shape[0]!;
-  const cols = shape.at(-1)!;
+  const { rows, cols } = matrixOf(shape);
   const bytes = await tensor.bytes();
   const given = rowBytes(encoding, cols) * rows;
   if (bytes.length !== given) {
@@ -197,15 +196,20 @@ function encodeHeader(metadata: GgufMetadata, places: readonly Place[]): Uint8Ar
     out.type(value.type);
     writeValue(out, value);
   }
-  const typeNumbers = new Map(Array.from(tensorTypes, ([number, encoding]) => [encoding, number]));
   for (const { tensor, encoding, offset } of places) {
     out.string(ggufTensorName(tensor.name));
     out.number("u32", tensor.shape.length);
     for (const size of tensor.shape.toReversed()) out.number("u64", size);
-    out.number("u32", typeNumbers.get(encoding)!);
+    out.number("u32", tensorTypeNumber(encoding));
     out.number("u64", offset);
   }
   return out.finish();
+}
+
+function tensorTypeNumber(wanted: Encoding): number {
+  const [number] = [...tensorTypes].find(([, encoding]) => encoding === wanted) ?? [];
+  invariant(number !== undefined, `ggml has no number for ${wanted}`);
+  return number;
 }
 
 function writeValue(out: ByteWriter, value: GgufValue): void {

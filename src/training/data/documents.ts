@@ -64,7 +64,7 @@ function findCut(text: string, maxPart: number): number {
   for (let at = window.lastIndexOf(" "); at > 0; at = window.lastIndexOf(" ", at - 1)) {
     if (/^\p{L} \p{L}/u.test(window.slice(at - 1, at + 3))) return start + at;
   }
-  const isInsidePair = /[\uD800-\uDBFF]/.test(text[maxPart - 1]!);
+  const isInsidePair = /[\uD800-\uDBFF]/.test(text.charAt(maxPart - 1));
   return isInsidePair ? maxPart - 1 : maxPart;
 }
 

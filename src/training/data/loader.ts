@@ -149,10 +149,9 @@ function weightsOf(parts: readonly MixturePart[]): number[] {
       throw new RangeError(`loader: the weight of ${name} must be a number above 0, got ${weight}.`);
     }
   }
-  const given = parts.filter(({ weight }) => weight !== undefined);
-  if (given.length > 0 && given.length < parts.length) {
-    const { name } = parts.find(({ weight }) => weight === undefined)!;
-    throw new RangeError(`loader: weights were required for all data sets or for none, ${name} has none.`);
+  const without = parts.find(({ weight }) => weight === undefined);
+  if (without !== undefined && parts.some(({ weight }) => weight !== undefined)) {
+    throw new RangeError(`loader: weights were required for all data sets or for none, ${without.name} has none.`);
   }
   const weights = parts.map(({ weight, train }) => weight ?? train.count);
   const total = sum(weights);

@@ -1,6 +1,6 @@
 /** Rows to train on from folders that `mobilellm data` made. */
 import { FormatError } from "../../errors.ts";
-import { checkSettings, createLoader, type Loader } from "./loader.ts";
+import { checkSettings, createLoader, type Loader, type MixturePart } from "./loader.ts";
 import { type Dataset, openDataset } from "./node-dataset.ts";
 import { windowRows } from "./rows.ts";
 
@@ -32,19 +32,19 @@ export type DatasetLoaderOptions = {
 export async function openLoader({ datasets, length, seed, position }: DatasetLoaderOptions): Promise<DatasetLoader> {
   checkSettings({ length, seed });
   const opened: Dataset[] = [];
+  const parts: MixturePart[] = [];
   const close = async (): Promise<void> => {
     for (const dataset of opened.splice(0)) await dataset.close();
   };
   try {
-    for (const { folder } of datasets) opened.push(await openDataset(folder));
+    for (const { folder, weight } of datasets) {
+      const dataset = await openDataset(folder);
+      opened.push(dataset);
+      const { name, manifest, splits } = dataset;
+      const [train, heldOut] = [windowRows(splits.train, length), windowRows(splits.heldOut, length)];
+      parts.push({ name, train, heldOut, heldOutBytes: manifest.splits.heldOut.bytes, weight });
+    }
     checkTokenizers(opened);
-    const parts = opened.map(({ name, manifest, splits }, index) => ({
-      name,
-      train: windowRows(splits.train, length),
-      heldOut: windowRows(splits.heldOut, length),
-      heldOutBytes: manifest.splits.heldOut.bytes,
-      weight: datasets[index]!.weight,
-    }));
     const loader = createLoader(parts, { length, seed, position });
     return Object.assign(loader, { close });
   } catch (error) {
@@ -54,9 +54,9 @@ export async function openLoader({ datasets, length, seed, position }: DatasetLo
 }
 
 function checkTokenizers([first, ...others]: readonly Dataset[]): void {
-  const other = others.find(({ manifest }) => manifest.tokenizer.sha256 !== first!.manifest.tokenizer.sha256);
-  if (other === undefined) return;
+  const other = others.find(({ manifest }) => manifest.tokenizer.sha256 !== first?.manifest.tokenizer.sha256);
+  if (other === undefined || first === undefined) return;
   throw new FormatError(
-    `${other.name}: the tokenizer of ${first!.name} was required, it was made with another. Prepare both with one tokenizer.`,
+    `${other.name}: the tokenizer of ${first.name} was required, it was made with another. Prepare both with one tokenizer.`,
   );
 }

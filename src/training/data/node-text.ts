@@ -50,7 +50,7 @@ export async function* readLines(
   let line = 0;
   for await (const block of readTextBlocks(path, options)) {
     const lines = (rest + block).split("\n");
-    rest = lines.pop()!;
+    rest = lines.pop() ?? "";
     for (const text of lines) {
       line++;
       if (text.trim() !== "") yield { text, line };

@@ -42,11 +42,12 @@ export async function listTokenFiles(paths: readonly string[]): Promise<TokenFil
       continue;
     }
     const names = (await readdir(path, { recursive: true })).sort();
-    const sizes = await Promise.all(names.map(async (name) => (await stat(join(path, name))).size));
-    const inside = names.flatMap((name, index): TokenFile[] => {
+    const inside: TokenFile[] = [];
+    for (const name of names) {
       const kind = kindOf(name);
-      return kind === undefined ? [] : [{ path: join(path, name), kind, bytes: sizes[index]! }];
-    });
+      const file = join(path, name);
+      if (kind !== undefined) inside.push({ path: file, kind, bytes: (await stat(file)).size });
+    }
     if (names.includes(MANIFEST_FILE)) {
       files.push({ path, kind: "dataset", bytes: inside.reduce((sum, { bytes }) => sum + bytes, 0) });
     } else if (inside.length === 0) {

@@ -152,14 +152,15 @@ const fixedKeys = ["model", "init", "data", "seed"] as const;
 
 function chooseRecipe({ recipe: given, threads }: TrainOptions, folder: RunFolder): Recipe {
   const stored = folder.recipe === undefined ? undefined : parseRecipe(folder.recipe, join(folder.path, "recipe.json"));
-  if (given === undefined && stored === undefined) {
+  const changed = given && parseRecipe(given.source, given.file);
+  const recipe = changed ?? stored;
+  if (recipe === undefined) {
     throw new FormatError(`${folder.path}: a recipe is required to start a run. Print one with --print-recipe.`);
   }
-  const recipe = given === undefined ? stored! : parseRecipe(given.source, given.file);
-  for (const key of stored === undefined ? [] : fixedKeys) {
-    if (JSON.stringify(recipe[key]) === JSON.stringify(stored![key])) continue;
+  for (const key of fixedKeys) {
+    if (stored === undefined || JSON.stringify(recipe[key]) === JSON.stringify(stored[key])) continue;
     throw new FormatError(
-      `${given!.file}: ${key} must stay what the run in ${folder.path} was started with. Start another run for it, in another folder.`,
+      `${given?.file}: ${key} must stay what the run in ${folder.path} was started with. Start another run for it, in another folder.`,
     );
   }
   return threads === undefined ? recipe : { ...recipe, threads };

@@ -44,7 +44,7 @@ function append<T extends { readonly step: number }>(records: T[], record: T): v
 }
 
 function cutFrom(records: { readonly step: number }[], step: number): void {
-  while (records.length > 0 && records.at(-1)!.step >= step) records.pop();
+  while ((records.at(-1)?.step ?? -1) >= step) records.pop();
 }
 
 /** Computes an exponential moving average whose first values aren't drawn to 0 (as Adam's moments are corrected). */
