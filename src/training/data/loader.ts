@@ -56,63 +56,40 @@ export type LoaderSettings = {
 const HELD_OUT_ROWS_AT_ONCE = 16;
 
 /**
- * Makes a loader that mixes data sets by their weights. @throws {RangeError} for settings that don't go together,
- * {FormatError} for an empty data set or a damaged position.
+ * Makes a loader that mixes data sets by their weights.
+ * @throws {RangeError} for settings that don't go together, {FormatError} for an empty data set or a damaged position.
  */
 export function createLoader(parts: readonly MixturePart[], { length, seed, position }: LoaderSettings): Loader {
-  const weights = weightsOf(parts);
-  const drawn = position === undefined ? parts.map(() => 0) : drawnAt(position, parts, length, seed);
+  checkWeights(parts);
+  const weightOf = ({ weight, train }: MixturePart): number => weight ?? train.count;
+  const totalWeight = sum(parts.map(weightOf));
+  const drawnBefore = position === undefined ? [] : drawnAt(position, parts, length, seed);
+  const draws = parts.map((part, index) =>
+    createDraws(part.train, weightOf(part) / totalWeight, drawnBefore[index] ?? 0, [seed, index]),
+  );
+  const drawn = (): number => sum(draws.map((part) => part.drawn));
   const heldOutTokens = sum(parts.map(({ heldOut }) => heldOut.targets));
   const rowsPerEpoch = sum(parts.map(({ train }) => train.count));
 
-  // The order of a data set in the epoch that it is in.
-  const orders = parts.map((): { epoch: number; order: (index: number) => number } | undefined => undefined);
-  function orderOf(part: number, epoch: number): (index: number) => number {
-    let known = orders[part];
-    if (known?.epoch !== epoch) {
-      known = { epoch, order: createOrder(parts[part]!.train.count, [seed, part, epoch]) };
-      orders[part] = known;
-    }
-    return known.order;
-  }
-
   /** The data set that is furthest behind its share; so every beginning of a run has the proportions asked for. */
-  function choosePart(): number {
-    const after = sum(drawn) + 1;
-    let best = 0;
-    let bestLag = Number.NEGATIVE_INFINITY;
-    for (const [part, weight] of weights.entries()) {
-      const lag = weight * after - drawn[part]!;
-      if (lag > bestLag + 1e-9) {
-        best = part;
-        bestLag = lag;
-      }
-    }
-    return best;
+  function drawNext(): Promise<Row> {
+    const after = drawn() + 1;
+    const lagOf = (part: Draws): number => part.share * after - part.drawn;
+    return draws.reduce((best, part) => (lagOf(part) > lagOf(best) + 1e-9 ? part : best)).next();
   }
 
   return {
-    async next(count) {
-      const rows: Promise<Row>[] = [];
-      for (let i = 0; i < count; i++) {
-        const part = choosePart();
-        const { train } = parts[part]!;
-        const index = drawn[part]!++;
-        const order = orderOf(part, Math.floor(index / train.count));
-        rows.push(train.read(order(index % train.count)));
-      }
-      return Promise.all(rows);
-    },
+    next: (count) => Promise.all(Array.from({ length: count }, drawNext)),
     get position(): LoaderPosition {
       return {
         version: 1,
         length,
         seed,
-        parts: parts.map(({ train }, part) => ({ rows: train.count, drawn: drawn[part]! })),
+        parts: draws.map((part) => ({ rows: part.count, drawn: part.drawn })),
       };
     },
     get epoch() {
-      return Math.floor(sum(drawn) / rowsPerEpoch);
+      return Math.floor(drawn() / rowsPerEpoch);
     },
     tokensPerEpoch: sum(parts.map(({ train }) => train.targets)),
     async *heldOut(maxRows = Number.POSITIVE_INFINITY) {
@@ -140,8 +117,33 @@ export function checkSettings({ length, seed }: LoaderSettings): void {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`loader: seed must be a whole number, got ${seed}.`);
 }
 
-/** Shares that add up to 1. */
-function weightsOf(parts: readonly MixturePart[]): number[] {
+type Draws = ReturnType<typeof createDraws>;
+
+/** The rows of one data set, in an order that is another in each epoch. @param share of all rows, from 0 to 1. */
+function createDraws(rows: RowSource, share: number, drawnBefore: number, keys: readonly number[]) {
+  const { count } = rows;
+  let drawn = drawnBefore;
+  let orderEpoch = -1;
+  let order = (index: number): number => index;
+  return {
+    count,
+    share,
+    get drawn(): number {
+      return drawn;
+    },
+    next(): Promise<Row> {
+      const index = drawn++;
+      const epoch = Math.floor(index / count);
+      if (epoch !== orderEpoch) {
+        order = createOrder(count, [...keys, epoch]);
+        orderEpoch = epoch;
+      }
+      return rows.read(order(index % count));
+    },
+  };
+}
+
+function checkWeights(parts: readonly MixturePart[]): void {
   if (parts.length === 0) throw new RangeError("loader: one data set or more was required, got none.");
   for (const { name, train, weight } of parts) {
     if (train.count === 0) throw new FormatError(`${name}: tokens to train on were required, it holds none.`);
@@ -153,9 +155,6 @@ function weightsOf(parts: readonly MixturePart[]): number[] {
   if (without !== undefined && parts.some(({ weight }) => weight !== undefined)) {
     throw new RangeError(`loader: weights were required for all data sets or for none, ${without.name} has none.`);
   }
-  const weights = parts.map(({ weight, train }) => weight ?? train.count);
-  const total = sum(weights);
-  return weights.map((weight) => weight / total);
 }
 
 /** A position comes out of somebody's file. */

@@ -43,17 +43,17 @@ export function createShardWriter(
   const shards: { file: string; tokens: number }[] = [];
   const buffer = new Uint32Array(Math.min(BUFFER_TOKENS, shardTokens));
   let held = 0;
-  let file: FileHandle | undefined;
+  let current: { readonly file: FileHandle; readonly shard: { file: string; tokens: number } } | undefined;
 
   async function flush(): Promise<void> {
     if (held === 0) return;
-    if (file === undefined) {
+    if (current === undefined) {
       const shard = { file: name(shards.length), tokens: 0 };
-      file = await open(join(folder, shard.file), "wx");
+      current = { shard, file: await open(join(folder, shard.file), "wx") };
       shards.push(shard);
-      await writeAll(file, writeShardHeader({ dtype, tokens: 0 }));
+      await writeAll(current.file, writeShardHeader({ dtype, tokens: 0 }));
     }
-    const shard = shards.at(-1)!;
+    const { file, shard } = current;
     await writeAll(file, encodeTokens(buffer.subarray(0, held), dtype));
     shard.tokens += held;
     held = 0;
@@ -61,18 +61,19 @@ export function createShardWriter(
   }
 
   async function closeShard(): Promise<void> {
-    if (file === undefined) return;
-    await writeAll(file, writeShardHeader({ dtype, tokens: shards.at(-1)!.tokens }), 0);
+    if (current === undefined) return;
+    const { file, shard } = current;
+    await writeAll(file, writeShardHeader({ dtype, tokens: shard.tokens }), 0);
     await file.sync();
     await file.close();
-    file = undefined;
+    current = undefined;
   }
 
   return {
     async write(tokens) {
       for (let i = 0; i < tokens.length; i++) {
         buffer[held++] = tokens[i]!;
-        const inShard = (file === undefined ? 0 : shards.at(-1)!.tokens) + held;
+        const inShard = (current?.shard.tokens ?? 0) + held;
         if (held === buffer.length || inShard === shardTokens) await flush();
       }
     },
@@ -82,8 +83,8 @@ export function createShardWriter(
       return shards;
     },
     async abort() {
-      await file?.close();
-      file = undefined;
+      await current?.file.close();
+      current = undefined;
     },
   };
 }

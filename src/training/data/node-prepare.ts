@@ -111,8 +111,8 @@ export function createSplitter(
       if (!part.isLast) return;
       last.push({ source, parts });
       parts = [];
-      if (last.length <= heldOut.documents) return;
-      const oldest = last.shift()!;
+      const oldest = last.length > heldOut.documents ? last.shift() : undefined;
+      if (oldest === undefined) return;
       for (const old of oldest.parts) await write("train", oldest.source, old);
     },
     async end() {
