@@ -1,5 +1,6 @@
 /** Data files: which of those that are there holds a task's split, and the rows in it. */
 import { FormatError } from "../errors.ts";
+import { isObject } from "../formats/json.ts";
 import { createRow, type Row } from "./row.ts";
 import type { DataFile, Task } from "./task.ts";
 
@@ -124,12 +125,12 @@ function parseJson(text: string, where: string): unknown {
 }
 
 function checkFields(fields: unknown, where: string): Row {
-  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
+  if (!isObject(fields)) {
     throw new FormatError(
       `${where}: an object was required, got ${Array.isArray(fields) ? "a list" : String(fields)}.`,
     );
   }
-  return createRow(fields as Record<string, unknown>, where);
+  return createRow(fields, where);
 }
 
 async function parseParquet(path: string, bytes: Uint8Array): Promise<readonly Row[]> {

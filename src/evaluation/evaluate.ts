@@ -39,8 +39,7 @@ export type EvaluateOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-/** The names of all options of `evaluate`. */
-export const evaluateKeys: readonly (keyof EvaluateOptions)[] = [
+const evaluateKeys: readonly (keyof EvaluateOptions)[] = [
   "tasks",
   "data",
   "limit",

@@ -1,5 +1,6 @@
 /** A row of a data file, read by field name. Names in one call are alternatives: the first that the row has counts. */
 import { FormatError } from "../errors.ts";
+import { isObject } from "../formats/json.ts";
 
 /** A row, read with checks. @throws {FormatError} that names row and field where a field is not what was asked for. */
 export type Row = {
@@ -66,10 +67,6 @@ export function createRow(fields: Readonly<Record<string, unknown>>, where: stri
 
 function isThere(value: unknown): boolean {
   return value !== undefined && value !== null;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function shown(value: unknown): string {

@@ -114,7 +114,7 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
 }
 
 /** Draws a seed of 32 bits from the platform's secure random numbers. */
-export function randomSeed(): number {
+function randomSeed(): number {
   return globalThis.crypto.getRandomValues(new Uint32Array(1))[0]!;
 }
 

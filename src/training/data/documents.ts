@@ -4,7 +4,7 @@
 export type DocumentPart = { readonly text: string; readonly isFirst: boolean; readonly isLast: boolean };
 
 /** The most UTF-16 units of a part; longer ones cost memory and gain nothing. */
-export const MAX_PART = 131_072;
+const MAX_PART = 131_072;
 /** How far back from the end of a part a good place to cut is looked for. */
 const CUT_WINDOW = 4096;
 

@@ -27,7 +27,7 @@ export type RunOutput = {
 };
 
 /** A text to be continued; temperature 0 is greedy. */
-export type SampleRequest = { readonly prompt: string; readonly temperature: number };
+export type SamplePrompt = { readonly prompt: string; readonly temperature: number };
 
 /** Everything that a run touches. */
 export type RunParts = {
@@ -41,7 +41,7 @@ export type RunParts = {
     date(): number;
   };
   /** Continues texts with the weights as they are. */
-  writeSamples(requests: readonly SampleRequest[], signal: AbortSignal): Promise<readonly string[]>;
+  writeSamples(requests: readonly SamplePrompt[], signal: AbortSignal): Promise<readonly string[]>;
   /** Measures the FLOP/s of large matrix products; what else the machine has to do counts, so it is asked again now and then. */
   measurePeak(): Promise<number>;
   /** Ends the run after a checkpoint. */

@@ -10,7 +10,7 @@ import type { Loader, LoaderPosition } from "../data/loader.ts";
 import type { TrainerCore } from "../trainer.ts";
 import type { DatasetTokenizer } from "../data/node-prepare.ts";
 import { ShapeMismatch } from "./json-shape.ts";
-import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SampleRequest } from "./loop.ts";
+import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SamplePrompt } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { openRunFolder, type RunFolder } from "./node-run-folder.ts";
 import { createModelConfig, parseRecipe, type Recipe } from "./recipe.ts";
@@ -213,7 +213,7 @@ async function writeSamples(
   tokenizer: Tokenizer,
   { sample, seed, threads, device }: Recipe,
   edges: TrainEdges,
-  requests: readonly SampleRequest[],
+  requests: readonly SamplePrompt[],
   signal: AbortSignal,
 ): Promise<string[]> {
   const checkpoint = await trainer.checkpoint();
