@@ -3,9 +3,13 @@
  * Wrong arguments raise TypeError or RangeError; these classes are for data and devices.
  */
 
-/** A file is not what it should be: says the file and, where known, the tensor and the byte offset. */
+/** A file is not what it should be: says the file and, where known, the tensor and the byte offset, in one line. */
 export class FormatError extends Error {
   override readonly name = "FormatError";
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(oneLine(message), options);
+  }
 }
 
 /** Operands of an operation do not fit together. */
@@ -21,6 +25,11 @@ export class BackendError extends Error {
 /** Training can't go on: loss or gradients are not finite. */
 export class TrainingError extends Error {
   override readonly name = "TrainingError";
+}
+
+/** A message without line breaks and control characters, which names and quotations out of a file may hold. */
+export function oneLine(message: string): string {
+  return message.replaceAll(/[\p{Cc}\u2028\u2029]\s*/gu, " ");
 }
 
 /** Guards against our own mistakes; never for user input. */

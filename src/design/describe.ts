@@ -5,28 +5,30 @@ import { countParameters, type ModelConfig, type ParameterCount } from "../model
 import { countCacheSlots, createSchedule } from "../model/schedule.ts";
 import { type Dtype, packedBytes } from "../tensor/dtype.ts";
 
+/** What a phone's battery lasts for. */
 export type Energy = {
   readonly joulesPerToken: number;
   readonly tokensPerCharge: number;
   readonly hoursAtTenTokensPerSecond: number;
 };
 
+/** What a shape costs. */
 export type ModelDescription = {
   readonly parameters: ParameterCount;
   /** Blocks executed for a token; more than `layers` when blocks are shared. */
   readonly applications: number;
-  /** In a backend's memory. `bf16` is also the size of an f16 file, but for the norms, where rows come in eights. */
+  /** Bytes of all weights in a backend's memory. `bf16` is also the size of an f16 file, but for the norms, where rows come in eights. */
   readonly weightBytes: Readonly<Record<Dtype, number>>;
-  /** Keys and values of one position, with each application keeping its own or reading the block's first. */
+  /** Bytes of the keys and values of one position, with each application keeping its own or reading the block's first. */
   readonly cacheBytesPerToken: Readonly<Record<"own" | "first", { readonly f32: number; readonly f16: number }>>;
-  /** Two per multiply-add of every applied matrix, the head included; attention scores apart. */
+  /** FLOP of a token, two per multiply-add of every applied matrix, the head included; attention scores apart. */
   readonly flopsPerToken: number;
-  /** Scores and weighted values for each position looked back at: add `× context`. */
+  /** FLOP of scores and weighted values for each position that a token looks back at. */
   readonly attentionFlopsPerPosition: number;
   readonly energy: Energy;
 };
 
-/** Everything `mobilellm info` says about a shape. MobileLLM-125M: 0.249 GFLOP a token, 23,040 f16 cache bytes. */
+/** Computes everything that `mobilellm info` says about a shape. MobileLLM-125M: 0.249 GFLOP a token, 23,040 f16 cache bytes. */
 export function describeModel(config: ModelConfig): ModelDescription {
   const parameters = countParameters(config);
   const applications = createSchedule(config).length;
@@ -47,7 +49,7 @@ export function describeModel(config: ModelConfig): ModelDescription {
   };
 }
 
-/** Weights in a backend's memory. In `q4` embedding and head stay q8; norm gains are f32 in every dtype. */
+/** Computes the bytes of all weights in a backend's memory. In `q4` embedding and head stay q8; norm gains are f32 in every dtype. */
 export function estimateWeightBytes(config: ModelConfig, dtype: Dtype): number {
   const { dim, hidden, vocabSize } = config;
   const queryWidth = config.heads * config.headSize;
@@ -69,7 +71,7 @@ function cacheBytes(config: ModelConfig, cache: "own" | "first"): { f32: number;
 const JOULES_PER_TOKEN_PER_BILLION = 0.1;
 const BATTERY_JOULES = 50_000;
 
-/** The paper's estimate (section 1): 0.1 J a token per billion stored parameters, a phone's battery of 50 kJ. */
+/** Estimates energy as the paper does (section 1): 0.1 J a token per billion stored parameters, a phone's battery of 50 kJ. */
 export function estimateEnergy(parameters: number): Energy {
   const joulesPerToken = (JOULES_PER_TOKEN_PER_BILLION * parameters) / 1e9;
   const tokensPerCharge = BATTERY_JOULES / joulesPerToken;

@@ -3,18 +3,19 @@
  */
 import { checkConfig, countParameters, feedForwardWidth, type ModelConfig, presets } from "../model/config.ts";
 
+/** The budget, and what is given of the shape. */
 export type ShapeRequest = {
-  /** Most parameters, norms included. */
+  /** The most parameters, norms included. */
   readonly parameters: number;
   /** Fixes the depth; else depth follows from each width. */
   readonly layers?: number;
-  /** Default 32000. */
+  /** Tokens of the vocabulary. Default: 32000. */
   readonly vocabSize?: number;
-  /** Default 64, and 32 below 50 M parameters. */
+  /** Size of an attention head. Default: 64, and 32 below 50 M parameters. */
   readonly headSize?: number;
-  /** Default true. */
+  /** Whether one matrix serves as embedding and head. Default: true. */
   readonly isTied?: boolean;
-  /** Most candidates; default 5. */
+  /** The most shapes to suggest. Default: 5. */
   readonly limit?: number;
 };
 
@@ -24,7 +25,7 @@ const MOST_LAYERS = 128;
 const MOST_QUERIES_PER_KEY = 5;
 
 /**
- * Depth that suits a width: the line through the paper's five models (576 → 30, 960 → 32, 1152 → 40, 1280 → 54,
+ * Gives the depth that suits a width: the line through the paper's five models (576 → 30, 960 → 32, 1152 → 40, 1280 → 54,
  * 1600 → 54; least squares). It agrees with the depth sweep of Tables 11 and 12, beyond the models it is drawn through:
  * at width 0 it asks for 12 layers, and the paper found fewer than 10 bad; accuracy levels off at 28 to 32 layers for
  * 125M and 350M, so that deeper only costs time and cache, while shallower costs accuracy.
@@ -34,8 +35,8 @@ export function usualDepth(dim: number): number {
 }
 
 /**
- * For each width the deepest model within the budget, those of usual depth first; so the vocabulary, whose rows cost a
- * width each, decides how wide a small model may be. At a fixed depth, the widest first.
+ * Finds for each width the deepest model within the budget, those of usual depth first; so the vocabulary, whose rows cost
+ * a width each, decides how wide a small model may be. At a fixed depth, the widest first.
  * @throws {RangeError} if nothing fits; the vocabulary is then usually what is too large.
  */
 export function suggestShapes(request: ShapeRequest): ModelConfig[] {
@@ -74,7 +75,7 @@ function createShape(choice: Choice): ModelConfig {
   return { ...presets["125M"], ...choice, dim, kvHeads: chooseKvHeads(choice.heads), hidden: feedForwardWidth(dim) };
 }
 
-/** The divisor of `heads` nearest to a third of it: 9 → 3, 20 → 5, 25 → 5, as in the paper's models. */
+/** Gives the divisor of `heads` nearest to a third of it: 9 → 3, 20 → 5, 25 → 5, as in the paper's models. */
 export function chooseKvHeads(heads: number): number {
   const divisors = Array.from({ length: heads }, (_, i) => i + 1).filter((n) => heads % n === 0);
   return divisors.reduce((best, n) => (Math.abs(n - heads / 3) < Math.abs(best - heads / 3) ? n : best));

@@ -4,8 +4,8 @@ import { punctuation, splitSpaces, strip } from "./python.ts";
 const marks = new RegExp(`[${punctuation}]`, "g");
 
 /**
- * The harness's exact_match with ignore_case and ignore_punctuation: whether the answer equals a reference, spaces
- * included.
+ * Whether the answer equals a reference, spaces included but not case and punctuation: the harness's exact_match with
+ * ignore_case and ignore_punctuation.
  */
 export function exactMatch(answer: string, references: readonly string[], ignore?: RegExp): boolean {
   const normalise = (text: string): string => {
@@ -17,7 +17,7 @@ export function exactMatch(answer: string, references: readonly string[], ignore
 }
 
 /**
- * The F1 of TriviaQA's own script (Joshi et al. 2017, following SQuAD): words in common, without case, punctuation and
+ * Computes the F1 of TriviaQA's own script (Joshi et al. 2017, following SQuAD), from 0 to 1: words in common, without case, punctuation and
  * articles; the best over all references.
  */
 export function bestF1(answer: string, references: readonly string[]): number {
@@ -45,7 +45,7 @@ function f1(answer: readonly string[], reference: readonly string[]): number {
   return (2 * precision * recall) / (precision + recall);
 }
 
-/** How many items two lists share, each counted as often as it is in both. */
+/** Counts the items that two lists share, each as often as it is in both. */
 export function overlap(a: readonly string[], b: readonly string[]): number {
   const left = new Map<string, number>();
   for (const item of b) left.set(item, (left.get(item) ?? 0) + 1);

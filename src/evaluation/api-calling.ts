@@ -11,6 +11,7 @@ import { strip } from "./python.ts";
 import type { Row } from "./row.ts";
 import { meanOf, type Metric } from "./statistics.ts";
 
+/** A turn of a conversation; PARSER writes calls, and AGENT tells the user what came of them. */
 export type DialogueTurn = { readonly role: "USER" | "PARSER" | "AGENT"; readonly message: string };
 
 /** Reads `{ dialogue: [{ role, message }] }`, or `messages` or `turns` in its place. */
@@ -25,26 +26,27 @@ export function readDialogue(row: Row): DialogueTurn[] {
   });
 }
 
+/** A call; each argument's value is written in one way, whatever its quotes, spaces and case were. */
 export type ApiCall = { readonly name: string; readonly arguments: ReadonlyMap<string, string> };
 
-/** `name(key = "value", other = [1, 2])`, also inside `{API: "…"}`; undefined for anything else. */
+/** Reads `name(key = "value", other = [1, 2])`, also inside `{API: "…"}`; undefined for anything else. */
 export function parseApiCall(text: string): ApiCall | undefined {
-  const wrapped = /^\{\s*"?API"?\s*:\s*"(.*)"\s*\}$/s.exec(strip(text));
-  const call = wrapped ? wrapped[1]!.replaceAll('\\"', '"') : strip(text);
-  const match = /^([A-Za-z_][\w.]*)\s*\((.*)\)$/s.exec(call);
-  if (!match) return undefined;
+  const [, wrapped] = /^\{\s*"?API"?\s*:\s*"(.*)"\s*\}$/s.exec(strip(text)) ?? [];
+  const call = wrapped === undefined ? strip(text) : wrapped.replaceAll('\\"', '"');
+  const [, name, list] = /^([A-Za-z_][\w.]*)\s*\((.*)\)$/s.exec(call) ?? [];
+  if (name === undefined || list === undefined) return undefined;
   const found = new Map<string, string>();
-  for (const part of splitArguments(match[2]!)) {
+  for (const part of splitArguments(list)) {
     const [, key, value] = /^\s*([A-Za-z_]\w*)\s*=\s*(.*?)\s*$/s.exec(part) ?? [];
     if (key === undefined || value === undefined || found.has(key)) return undefined;
     const normal = normalise(value);
     if (normal === undefined) return undefined;
     found.set(key, normal);
   }
-  return { name: match[1]!, arguments: found };
+  return { name, arguments: found };
 }
 
-/** At the commas that stand in no brackets and no quotes. */
+/** Cuts at the commas that stand in no brackets and no quotes. */
 function splitArguments(text: string): string[] {
   const parts: string[] = [];
   let depth = 0;
@@ -78,24 +80,25 @@ function normalise(value: string): string | undefined {
   }
 }
 
+/** Each is 0 or 1: the right function, and the right function with the right arguments. */
 export type ApiScores = {
   readonly emIntent: number;
   readonly emStructure: number;
 };
 
-/** How a written call compares with the right one. Arguments count in any order. */
+/** Compares a written call with the right one; arguments count in any order. @throws {RangeError} if the right one is no call. */
 export function compareCalls(written: string, reference: string): ApiScores {
   const ours = parseApiCall(written);
   const right = parseApiCall(reference);
   if (!right) throw new RangeError(`reference: a call such as news(query = "rain") was required, got ${reference}.`);
-  const emIntent = Number(ours?.name === right.name);
+  if (ours?.name !== right.name) return { emIntent: 0, emStructure: 0 };
   const isSame =
-    emIntent === 1 &&
-    ours!.arguments.size === right.arguments.size &&
-    [...right.arguments].every(([key, value]) => ours!.arguments.get(key) === value);
-  return { emIntent, emStructure: Number(isSame) };
+    ours.arguments.size === right.arguments.size &&
+    [...right.arguments].every(([key, value]) => ours.arguments.get(key) === value);
+  return { emIntent: 1, emStructure: Number(isSame) };
 }
 
+/** What the model wrote in all dialogues, and how good it was. */
 export type ApiEvaluation = {
   readonly dialogues: number;
   readonly calls: number;
@@ -109,8 +112,9 @@ export type ApiEvaluation = {
   }[];
 };
 
+/** How dialogues are put to the model. */
 export type ApiOptions = {
-  /** Most tokens of a call or an answer. Default: 128. */
+  /** The most tokens of a call or an answer. Default: 128. */
   readonly maxTokens?: number;
   readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
   readonly signal?: AbortSignal;
@@ -169,7 +173,7 @@ function writeTurns(turns: readonly DialogueTurn[]): string {
   return turns.map(({ role, message }) => `${role}: ${message}\n`).join("");
 }
 
-/** ROUGE F1 (Lin 2004) over lower-cased words of ASCII letters and digits, as google-research's rouge_score without stemmer. */
+/** Computes the ROUGE F1 (Lin 2004), from 0 to 1, over lower-cased words of ASCII letters and digits, as google-research's rouge_score without stemmer. */
 export function rouge(answer: string, reference: string, kind: 1 | 2 | "L"): number {
   const ours = rougeWords(answer);
   const right = rougeWords(reference);

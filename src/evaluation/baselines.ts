@@ -4,11 +4,12 @@
  */
 import { commonSense } from "./task-list.ts";
 
+/** What the paper says of one model. */
 export type Baseline = {
   readonly model: string;
-  /** In millions. */
+  /** Its parameters in millions. */
   readonly parameters: number;
-  /** Percent by task. */
+  /** Accuracy in percent by task. */
   readonly scores: Readonly<Record<string, number>>;
   readonly isMobileLLM: boolean;
 };

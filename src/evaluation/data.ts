@@ -1,14 +1,16 @@
 /** Data files: which of those that are there holds a task's split, and the rows in it. */
 import { FormatError } from "../errors.ts";
+import { isObject } from "../formats/json.ts";
 import { createRow, type Row } from "./row.ts";
 import type { DataFile, Task } from "./task.ts";
 
 /** Files of data by path, such as `arc_easy.jsonl`. */
 export type DataSource = {
-  /** For messages: a folder, or the Hub. */
+  /** What to call it in messages: a folder, or the Hub. */
   readonly name: string;
-  /** Paths with `/`, from which `chooseFiles` takes a split's. */
+  /** Gives paths with `/`, from which `chooseFiles` takes a split's. */
   list(file: DataFile, signal?: AbortSignal): Promise<readonly string[]>;
+  /** Reads a whole file that `list` named. */
   read(file: DataFile, path: string, signal?: AbortSignal): Promise<Uint8Array>;
 };
 
@@ -17,20 +19,21 @@ export class MissingDataError extends Error {
   override readonly name = "MissingDataError";
 }
 
-/** Files in memory, as a browser has them. */
+/** Makes a source of files in memory, as a browser has them. */
 export function memoryData(files: Readonly<Record<string, string | Uint8Array | Blob>>): DataSource {
   return {
     name: "data",
     list: () => Promise.resolve(Object.keys(files)),
     async read(_file, path) {
-      const content = files[path]!;
+      const content = files[path];
+      if (content === undefined) throw new MissingDataError(`data: ${path} was required, and is not there.`);
       if (typeof content === "string") return new TextEncoder().encode(content);
       return content instanceof Uint8Array ? content : new Uint8Array(await content.arrayBuffer());
     },
   };
 }
 
-/** The rows of a split, undefined if the source has none of its files. */
+/** Reads the rows of a split; undefined if the source has none of its files. */
 export async function readSplit(
   source: DataSource,
   file: DataFile,
@@ -43,7 +46,7 @@ export async function readSplit(
   return parts.flat();
 }
 
-/** @throws {MissingDataError} that says which file, and where to get it. */
+/** Reads the rows of a task. @throws {MissingDataError} that says which file is not there, and where to get it. */
 export async function readTaskRows(source: DataSource, task: Task, signal?: AbortSignal): Promise<readonly Row[]> {
   const rows = await readSplit(source, task.data, signal);
   if (rows !== undefined) return rows;
@@ -59,7 +62,7 @@ export async function readTaskRows(source: DataSource, task: Task, signal?: Abor
 const withEnding = (name: string): string => (hasTextEnding(name) ? name : `${name}.jsonl`);
 const hasTextEnding = (name: string): boolean => /\.(txt|raw|tokens)(\.gz)?$/.test(name);
 
-/** By our own names first, then as the Hub lays data sets out; several for a split in shards. */
+/** Chooses a split's files: by our own names first, then as the Hub lays data sets out; several for a split in shards. */
 export function chooseFiles(paths: readonly string[], file: Pick<DataFile, "names" | "hub">): readonly string[] {
   for (const name of file.names) {
     const pattern = hasTextEnding(name)
@@ -89,7 +92,10 @@ function escape(text: string): string {
   return text.replaceAll(/[^\w/]/g, "\\$&");
 }
 
-/** Rows of JSON lines, a JSON list, or Parquet; any other file is one row with its `text`. */
+/**
+ * Reads the rows of JSON lines, a JSON list, or Parquet, also in gzip; any other file is one row with its `text`.
+ * @throws {FormatError} naming the file and the line.
+ */
 export async function parseRows(path: string, bytes: Uint8Array): Promise<readonly Row[]> {
   if (path.endsWith(".gz")) return parseRows(path.slice(0, -3), await gunzip(path, bytes));
   if (path.endsWith(".parquet")) return parseParquet(path, bytes);
@@ -119,12 +125,12 @@ function parseJson(text: string, where: string): unknown {
 }
 
 function checkFields(fields: unknown, where: string): Row {
-  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
+  if (!isObject(fields)) {
     throw new FormatError(
       `${where}: an object was required, got ${Array.isArray(fields) ? "a list" : String(fields)}.`,
     );
   }
-  return createRow(fields as Record<string, unknown>, where);
+  return createRow(fields, where);
 }
 
 async function parseParquet(path: string, bytes: Uint8Array): Promise<readonly Row[]> {

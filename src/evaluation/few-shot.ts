@@ -13,7 +13,7 @@ export type ExampleSampler = { draw(document: Row, count: number): readonly Row[
 /** Nothing is read where nothing is drawn. */
 export const noExamples: ExampleSampler = { draw: () => [] };
 
-/** @param rows the task's own, which stand in where no other split is there. */
+/** Reads a task's examples. @param rows the task's own, which stand in where no other split is there. */
 export async function createExampleSampler(
   source: DataSource,
   task: Task,
@@ -47,12 +47,17 @@ export async function createExampleSampler(
           `fewShot: ${task.name} has ${pool.length} rows to draw ${needed} examples from. Ask for fewer, or add a file with more.`,
         );
       }
-      const drawn = random.sample(pool.length, needed).map((i) => pool[i]!);
+      const draw = (from: readonly Row[], many: number): readonly Row[] =>
+        random.sample(from.length, many).flatMap((i) => from[i] ?? []);
+      const drawn = draw(pool, needed);
       if (!drawsOneMore) return drawn;
       const others = drawn.filter((row) => key(row) !== key(document)).slice(0, count);
       if (others.length === count) return others;
-      const rest = pool.filter((row) => key(row) !== key(document)); // a row that is there several times
-      return random.sample(rest.length, count).map((i) => rest[i]!);
+      // A row that is there several times was drawn with its copies.
+      return draw(
+        pool.filter((row) => key(row) !== key(document)),
+        count,
+      );
     },
   };
 }

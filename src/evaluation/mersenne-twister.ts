@@ -3,16 +3,16 @@
  * init_by_array. The harness draws its few-shot examples with it, so equal prompts need equal draws.
  */
 export type PythonRandom = {
-  /** getrandbits(bits), bits from 1 to 32. */
+  /** Draws a number of `bits` bits, 1 to 32: getrandbits(bits). */
   bits(bits: number): number;
-  /** random.sample(range(size), count). @throws {RangeError} for more than there are. */
+  /** Draws `count` different numbers below `size`: random.sample(range(size), count). @throws {RangeError} for more than there are. */
   sample(size: number, count: number): number[];
 };
 
 const N = 624;
 const M = 397;
 
-/** @param seed a whole number from 0 to 2³² − 1. */
+/** Makes a random.Random(seed). @param seed a whole number from 0 to 2³² − 1. */
 export function createPythonRandom(seed: number): PythonRandom {
   const state = initByArray([seed]);
   let at = N;

@@ -2,13 +2,13 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
 import { FormatError } from "../errors.ts";
+import { readWhole } from "../formats/bytes.ts";
 import type { FileSet } from "../formats/hf-folder.ts";
-import { type HubOptions, openHubDataset } from "../formats/hub.ts";
-import { readWhole } from "../formats/json.ts";
+import { type HubOptions, openHubDataset } from "../formats/node-hub.ts";
 import { chooseFiles, type DataSource, MissingDataError } from "./data.ts";
 import type { DataFile } from "./task.ts";
 
-/** The files below a folder. */
+/** Makes a source of the files below a folder. */
 export function folderData(folder: string): DataSource {
   let listed: Promise<readonly string[]> | undefined;
   return {
@@ -41,7 +41,7 @@ async function listFiles(folder: string): Promise<readonly string[]> {
 /** The largest split of a known task, HellaSwag's examples, has 30 MB. */
 const MAX_FILE_BYTES = 1 << 30;
 
-/** The data sets that tasks name, each split downloaded when it is first asked for. */
+/** Makes a source of the data sets that tasks name, each split downloaded when it is first asked for. */
 export function hubData(options: HubOptions): DataSource {
   const opened = new Map<DataFile, Promise<FileSet>>();
   const open = (file: DataFile): Promise<FileSet> => {

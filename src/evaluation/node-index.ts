@@ -1,5 +1,5 @@
 /** mobilellm/evaluation in Node: index.ts and, besides, data in folders and on the Hub, and answers kept in a file. */
-import type { HubOptions } from "../formats/hub.ts";
+import type { HubOptions } from "../formats/node-hub.ts";
 import type { Model } from "../inference/model.ts";
 import type { DataSource } from "./data.ts";
 import { evaluate as evaluateWith, type EvaluateOptions, type Evaluation } from "./evaluate.ts";

@@ -9,10 +9,11 @@ const KIND = "mobilellm evaluation answers";
 type Header = { readonly kind: string; readonly model: string };
 type Line = readonly [key: string, logprob: number, isGreedy: 0 | 1] | readonly [key: string, generated: string];
 
+/** A store whose answers are on disk as soon as they are there. */
 export type FileResultStore = ResultStore & { close(): void };
 
 /**
- * Reads what is there and appends what comes.
+ * Opens a file of answers: reads what is there and appends what comes.
  * @throws {FormatError} for a file of another model or another kind.
  */
 export async function openResultStore(path: string, model: Model): Promise<FileResultStore> {
@@ -80,7 +81,7 @@ function checkHeader(header: unknown, name: string, path: string): void {
   throw new FormatError(`${path}: holds answers of ${String(model)}, this model is ${name}. Name another file.`);
 }
 
-/** By name and by behaviour: other weights under the same name give other logits. */
+/** A model is known by its name and by some logits: other weights under the same name give others. */
 async function identify(model: Model): Promise<string> {
   const tokens = Array.from({ length: 8 }, (_, i) => (i * 97) % model.config.vocabSize);
   const logits = await model.logits(tokens);

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { defineTask, type Task } from "./task.ts";
 
-/** @throws {TypeError} if the module has no task. */
+/** Loads a task from a module. @throws {TypeError} if it has none. */
 export async function loadTask(path: string): Promise<Task> {
   const { default: task } = (await import(pathToFileURL(resolve(path)).href)) as { default?: Task };
   if (typeof task !== "object" || task === null) {

@@ -1,6 +1,7 @@
 /** Python literals (ast.literal_eval) as far as RACE's `problems` need them: lists, dictionaries, strings, numbers. */
 import { FormatError } from "../errors.ts";
 
+/** What a literal can be; tuples are read as lists. */
 export type PythonLiteral =
   | string
   | number
@@ -23,7 +24,7 @@ const escapes: Readonly<Record<string, string>> = {
   "\n": "", // a line that goes on
 };
 
-/** @throws {FormatError} that names `where` and the place. */
+/** Reads a literal. @throws {FormatError} that names `where` and the place. */
 export function parsePythonLiteral(text: string, where: string): PythonLiteral {
   let at = 0;
 

@@ -1,38 +1,38 @@
 /** Python's string functions where JavaScript's differ, because the harness's prompts and scores go by them. */
 
-/** str.isspace(), as the inside of a character class. JavaScript's \s lacks U+001C to U+001F and U+0085, and has U+FEFF. */
+/** The characters of str.isspace(), as the inside of a character class. JavaScript's \s lacks U+001C to U+001F and U+0085, and has U+FEFF. */
 export const space = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
 
 const leadingSpace = new RegExp(`^[${space}]+`);
 const trailingSpace = new RegExp(`[${space}]+$`);
 const spaces = new RegExp(`[${space}]+`);
 
-/** str.strip() */
+/** Takes away white space at both ends: str.strip(). */
 export function strip(text: string): string {
   return stripStart(text).replace(trailingSpace, "");
 }
 
-/** str.lstrip() */
+/** Takes away white space at the start: str.lstrip(). */
 export function stripStart(text: string): string {
   return text.replace(leadingSpace, "");
 }
 
-/** re.split(r"\s+", text): empty strings at the ends are kept. */
+/** Splits at white space, and keeps empty strings at the ends: re.split(r"\s+", text). */
 export function splitSpaces(text: string): string[] {
   return text.split(spaces);
 }
 
-/** len(text): code points, not UTF-16 units. */
+/** Counts code points, not UTF-16 units: len(text). */
 export function length(text: string): number {
   let count = 0;
   for (const _ of text) count++;
   return count;
 }
 
-/** string.punctuation, as the inside of a character class. */
+/** The characters of string.punctuation, as the inside of a character class. */
 export const punctuation = "!-\\/:-@\\[-`{-~";
 
-/** str.capitalize(): the first character in title case, all others in lower case. */
+/** Puts the first character in title case, all others in lower case: str.capitalize(). */
 export function capitalize(text: string): string {
   const [first] = text;
   if (first === undefined) return "";
@@ -55,7 +55,7 @@ function titleCase(character: string): string {
   return first! + (character === "ŉ" ? rest.join("") : rest.join("").toLowerCase());
 }
 
-/** numpy.argmax: the first of equals; a NaN wins over everything. */
+/** Finds the first largest value, where a NaN wins over everything: numpy.argmax. */
 export function argmax(values: readonly number[]): number {
   let best = 0;
   for (const [i, value] of values.entries()) {

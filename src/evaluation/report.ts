@@ -1,10 +1,13 @@
 /** The results as one page that needs nothing else: tables, and charts beside the paper's baselines. */
 import { type Baseline, baselinesFor } from "./baselines.ts";
-import type { Evaluation } from "./evaluate.ts";
+import type { Evaluation, TaskResult } from "./evaluate.ts";
 import type { Metric } from "./statistics.ts";
 import { commonSense } from "./task-list.ts";
 
-/** @param evaluations of one model in one dtype or in several, which are then compared; or of several models. */
+/**
+ * Writes the report as HTML.
+ * @param evaluations of one model in one dtype or in several, which are then compared; or of several models.
+ */
 export function renderReport(evaluations: readonly Evaluation[]): string {
   const [first, ...others] = evaluations;
   if (first === undefined) throw new RangeError("renderReport: at least one evaluation was required, got none.");
@@ -17,7 +20,7 @@ export function renderReport(evaluations: readonly Evaluation[]): string {
       `${(model.parameters / 1e6).toFixed(1)} M parameters · ${evaluations.map(({ model }) => model.dtype).join(", ")} · ${model.description} · context ${model.contextLength}`,
     )}</p>`,
     besideBaselines(first, baselines),
-    others.length > 0 ? sideBySide(evaluations) : "",
+    others.length > 0 ? sideBySide(first, evaluations) : "",
     ...evaluations.map(allMetrics),
     leftOut(first),
     `<footer>Scores as EleutherAI's lm-evaluation-harness defines them; <i>mobilellm_score</i> compares choices by LLaMA's rule (per character; BoolQ and OpenBookQA over P(choice | “Answer:”)). Bars: ± 1.96 standard errors. Baselines: MobileLLM (arXiv:2402.14905), tables 3, 4 and 8, measured by its authors' own pipeline.</footer>`,
@@ -44,23 +47,21 @@ type Bar = {
 };
 
 function besideBaselines(evaluation: Evaluation, baselines: readonly Baseline[]): string {
-  const compared = Object.keys(evaluation.tasks).filter((task) => baselines.some(({ scores }) => task in scores));
-  if (compared.length === 0) return "";
-  const panels = compared.map((task) => {
-    const { value, stderr = 0 } = headline(evaluation, task)!;
-    return panel(task, [
-      ours(evaluation, value, stderr),
-      ...baselines.flatMap(({ model, scores, isMobileLLM }) =>
-        scores[task] === undefined ? [] : [theirs(model, scores[task], isMobileLLM)],
-      ),
-    ]);
+  const panels = Object.entries(evaluation.tasks).flatMap(([task, result]) => {
+    const beside = baselines.flatMap(({ model, scores, isMobileLLM }) =>
+      scores[task] === undefined ? [] : [theirs(model, scores[task], isMobileLLM)],
+    );
+    const found = headline(result);
+    if (beside.length === 0 || found === undefined) return [];
+    return [panel(task, [ours(evaluation, found.metric.value, found.metric.stderr ?? 0), ...beside])];
   });
-  if (commonSense.every((task) => task in evaluation.tasks)) {
-    const all = commonSense.map((task) => headline(evaluation, task)!);
+  if (panels.length === 0) return "";
+  const all = commonSense.flatMap((task) => headline(evaluation.tasks[task])?.metric ?? []);
+  if (all.length === commonSense.length) {
     const value = mean(all.map((metric) => metric.value));
     const stderr = Math.sqrt(mean(all.map((metric) => (metric.stderr ?? 0) ** 2)) / all.length);
     const average = baselines.map(({ model, scores, isMobileLLM }) =>
-      theirs(model, mean(commonSense.map((task) => scores[task]!)), isMobileLLM),
+      theirs(model, mean(commonSense.flatMap((task) => scores[task] ?? [])), isMobileLLM),
     );
     panels.push(panel("average of the eight", [ours(evaluation, value, stderr), ...average]));
   }
@@ -78,10 +79,13 @@ function theirs(label: string, value: number, isMobileLLM: boolean): Bar {
 }
 
 /** What a task is compared by: the paper's rule, else what the task has first. */
-function headline({ tasks }: Evaluation, task: string): Metric | undefined {
-  const metrics = tasks[task]?.metrics;
-  return metrics?.["mobilellm_score"] ?? Object.values(metrics ?? {})[0];
+function headline(result: TaskResult | undefined): { readonly name: string; readonly metric: Metric } | undefined {
+  const metrics = Object.entries(result?.metrics ?? {});
+  const [name, metric] = metrics.find(([name]) => name === PAPER_RULE) ?? metrics[0] ?? [];
+  return name === undefined || metric === undefined ? undefined : { name, metric };
 }
+
+const PAPER_RULE = "mobilellm_score";
 
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -116,37 +120,37 @@ function niceTicks(low: number, high: number): number[] {
   return Array.from({ length: Math.floor((high - first) / step) + 1 }, (_, i) => first + i * step);
 }
 
-/** The first is what the others are compared with. */
-function sideBySide(evaluations: readonly Evaluation[]): string {
-  const [first] = evaluations;
-  const names = evaluations.map(({ model }) => (model.name === first!.model.name ? model.dtype : model.name));
-  const rows = Object.keys(first!.tasks).map((task) => {
-    const metric = "mobilellm_score" in first!.tasks[task]!.metrics ? "mobilellm_score" : undefined;
-    const name = metric ?? Object.keys(first!.tasks[task]!.metrics)[0]!;
-    const reference = first!.tasks[task]!.metrics[name]!.value;
+/** @param first what the others are compared with. */
+function sideBySide(first: Evaluation, evaluations: readonly Evaluation[]): string {
+  const nameOf = ({ model }: Evaluation): string => (model.name === first.model.name ? model.dtype : model.name);
+  const rows: string[] = [];
+  const panels: string[] = [];
+  for (const [task, result] of Object.entries(first.tasks)) {
+    const found = headline(result);
+    if (found === undefined) continue;
+    const { name, metric: reference } = found;
     const scale = isPercent(name) ? 100 : 1;
-    const cells = evaluations.map(({ tasks }, i) => {
-      const value = tasks[task]?.metrics[name]?.value;
-      if (value === undefined) return "<td></td>";
-      const drop = scale * (value - reference);
+    const metrics = evaluations.map(({ tasks }) => tasks[task]?.metrics[name]);
+    const cells = metrics.map((metric, i) => {
+      if (metric === undefined) return "<td></td>";
+      const drop = scale * (metric.value - reference.value);
       const shown = i === 0 ? "" : ` <small>${drop >= 0 ? "+" : "−"}${Math.abs(drop).toFixed(2)}</small>`;
-      return `<td>${(scale * value).toFixed(2)}${shown}</td>`;
+      return `<td>${(scale * metric.value).toFixed(2)}${shown}</td>`;
     });
-    return `<tr><th>${escape(task)}</th><td class="name">${name}</td>${cells.join("")}</tr>`;
-  });
-  const panels = Object.keys(first!.tasks).flatMap((task) => {
-    const metrics = evaluations.map((evaluation) => headline(evaluation, task));
-    if (!("mobilellm_score" in first!.tasks[task]!.metrics) || metrics.includes(undefined)) return [];
-    return panel(
-      task,
-      metrics.map((metric, i) => ({
-        label: names[i]!,
-        value: 100 * metric!.value,
-        error: 196 * (metric!.stderr ?? 0),
+    rows.push(`<tr><th>${escape(task)}</th><td class="name">${name}</td>${cells.join("")}</tr>`);
+    if (name !== PAPER_RULE || metrics.includes(undefined)) continue;
+    const bars = evaluations.map((evaluation, i): Bar => {
+      const { value, stderr = 0 } = evaluation.tasks[task]?.metrics[name] ?? reference;
+      return {
+        label: nameOf(evaluation),
+        value: 100 * value,
+        error: 196 * stderr,
         kind: i === 0 ? "ours" : "mobilellm",
-      })),
-    );
-  });
+      };
+    });
+    panels.push(panel(task, bars));
+  }
+  const names = evaluations.map(nameOf);
   return `<h2>${escape(names.join(" · "))}</h2>
 <table><tr><th>task</th><th class="name">score</th>${names.map((name) => `<th>${escape(name)}</th>`).join("")}</tr>
 ${rows.join("\n")}</table>

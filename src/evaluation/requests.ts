@@ -1,27 +1,38 @@
 /** Rows of a task into what is asked of the model, string for string what the harness asks. */
 import type { ExampleSampler } from "./few-shot.ts";
 import type { Row } from "./row.ts";
-import type { ChoiceDocument, GenerateDocument, LikelihoodDocument, RollingDocument, Task } from "./task.ts";
+import type { ChoiceDocument, ChoiceTask, GenerateTask, LikelihoodTask, RollingTask, Task } from "./task.ts";
 
+/** A text and what may follow it. */
 export type TextPair = { readonly context: string; readonly continuation: string };
 
-/** A document and its requests. */
-export type Item =
-  | (ItemBase & {
-      readonly kind: "choice";
-      readonly document: ChoiceDocument;
-      readonly requests: readonly TextPair[];
-      /** Each choice after "Answer:" alone (LLaMA's rule). */
-      readonly unconditional: readonly TextPair[];
-    })
-  | (ItemBase & { readonly kind: "likelihood"; readonly document: LikelihoodDocument; readonly request: TextPair })
-  | (ItemBase & { readonly kind: "generate"; readonly document: GenerateDocument; readonly context: string })
-  | (ItemBase & { readonly kind: "rolling"; readonly document: RollingDocument });
+/** A document of a task and what is asked about it. */
+export type Item = ChoiceItem | LikelihoodItem | GenerateItem | RollingItem;
 
-type ItemBase = { readonly id: string };
+/** A question whose answer is the likeliest of several continuations. */
+export type ChoiceItem = ItemOf<ChoiceTask> & {
+  readonly requests: readonly TextPair[];
+  /** Each choice after "Answer:" alone (LLaMA's rule). */
+  readonly unconditional: readonly TextPair[];
+};
+/** A text whose continuation is given. */
+export type LikelihoodItem = ItemOf<LikelihoodTask> & { readonly request: TextPair };
+/** A question whose answer the model writes. */
+export type GenerateItem = ItemOf<GenerateTask> & { readonly context: string };
+/** A whole text. */
+export type RollingItem = ItemOf<RollingTask>;
+
+type ItemOf<T extends Task> = {
+  readonly kind: T["kind"];
+  /** The row's own, else the task's name and the row's number. */
+  readonly id: string;
+  readonly task: T;
+  readonly document: ReturnType<T["document"]>;
+};
 
 const UNCONDITIONAL_CONTEXT = "Answer:";
 
+/** Makes an item of each row, with `fewShot` solved examples before its context. */
 export function createItems(
   task: Task,
   rows: readonly Row[],
@@ -41,12 +52,15 @@ export function createItems(
     switch (task.kind) {
       case "choice": {
         const document = task.document(row);
-        const contexts = document.choices.map((_, i) => before + contextOf(document, i));
         return {
           kind: "choice",
           id,
+          task,
           document,
-          requests: document.choices.map((choice, i) => ({ context: contexts[i]!, continuation: ` ${choice}` })),
+          requests: document.choices.map((choice, i) => ({
+            context: before + contextOf(document, i),
+            continuation: ` ${choice}`,
+          })),
           unconditional: document.choices.map((choice) => ({
             context: UNCONDITIONAL_CONTEXT,
             continuation: ` ${choice}`,
@@ -56,14 +70,14 @@ export function createItems(
       case "likelihood": {
         const document = task.document(row);
         const { context, continuation } = document;
-        return { kind: "likelihood", id, document, request: { context: before + context, continuation } };
+        return { kind: "likelihood", id, task, document, request: { context: before + context, continuation } };
       }
       case "generate": {
         const document = task.document(row);
-        return { kind: "generate", id, document, context: before + document.context };
+        return { kind: "generate", id, task, document, context: before + document.context };
       }
       case "rolling":
-        return { kind: "rolling", id, document: task.document(row) };
+        return { kind: "rolling", id, task, document: task.document(row) };
     }
   });
 }

@@ -1,18 +1,21 @@
 /** What the model has already answered, so that an evaluation that was stopped goes on where it was. */
 import type { EncodedPair } from "../inference/score.ts";
 
-/** An answer by the key of its request. */
+/** Keeps answers by the keys of their requests. */
 export type ResultStore = {
   get(key: string): StoredResult | undefined;
   set(key: string, result: StoredResult): void;
 };
 
+/** An answer: a continuation's log-likelihood in nats, or a text. */
 export type StoredResult = { readonly logprob: number; readonly isGreedy: boolean } | { readonly generated: string };
 
+/** Makes the key of a continuation in its context. */
 export function pairKey({ context, continuation }: EncodedPair): string {
   return hash([...context, -1, ...continuation]);
 }
 
+/** Makes the key of a prompt with its settings. */
 export function generationKey(prompt: readonly number[], until: readonly string[], maxTokens: number): string {
   const settings = Array.from(until.join("\0"), (character) => character.codePointAt(0)!);
   return `g${hash([...prompt, -1, maxTokens, ...settings])}`;

@@ -2,7 +2,7 @@
 import type { EncodedPair } from "../inference/score.ts";
 
 /**
- * The harness's disjoint rolling windows: each token is predicted once. The first window stands after `prefix` alone, each
+ * Cuts a text into the harness's disjoint rolling windows: each token is predicted once. The first window stands after `prefix` alone, each
  * next one after the token before it; the last reads as much as fits.
  */
 export function rollingWindows(tokens: readonly number[], prefix: number, contextLength: number): EncodedPair[] {
@@ -17,7 +17,7 @@ export function rollingWindows(tokens: readonly number[], prefix: number, contex
   return windows;
 }
 
-/** Windows side by side, each without its first token, and nothing of what is left at the end. */
+/** Cuts a text into windows side by side, the first token of each not predicted, and drops what fills no window. */
 export function chunkWindows(tokens: readonly number[], contextLength: number): EncodedPair[] {
   return Array.from({ length: Math.floor(tokens.length / contextLength) }, (_, i) => {
     const chunk = tokens.slice(i * contextLength, (i + 1) * contextLength);

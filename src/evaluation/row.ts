@@ -1,6 +1,8 @@
 /** A row of a data file, read by field name. Names in one call are alternatives: the first that the row has counts. */
 import { FormatError } from "../errors.ts";
+import { isObject } from "../formats/json.ts";
 
+/** A row, read with checks. @throws {FormatError} that names row and field where a field is not what was asked for. */
 export type Row = {
   /** File and line, for messages. */
   readonly where: string;
@@ -9,14 +11,15 @@ export type Row = {
   has(...names: string[]): boolean;
   text(...names: string[]): string;
   texts(...names: string[]): string[];
-  /** A whole number, or its digits as text. */
+  /** Reads a whole number, or its digits as text. */
   integer(...names: string[]): number;
-  /** An object's fields as a row of their own. */
+  /** Reads an object's fields as a row of their own. */
   row(name: string): Row;
-  /** A list of objects. */
+  /** Reads a list of objects. */
   rows(name: string): Row[];
 };
 
+/** Makes a row. @param where it stands, for messages. */
 export function createRow(fields: Readonly<Record<string, unknown>>, where: string): Row {
   function find(wanted: string, names: readonly string[]): { name: string; value: unknown } {
     const name = names.find((candidate) => isThere(fields[candidate]));
@@ -64,10 +67,6 @@ export function createRow(fields: Readonly<Record<string, unknown>>, where: stri
 
 function isThere(value: unknown): boolean {
   return value !== undefined && value !== null;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function shown(value: unknown): string {

@@ -1,12 +1,13 @@
 /** Means and how sure they are. */
 
+/** A number and how sure it is. */
 export type Metric = {
   readonly value: number;
-  /** Of the value; not given for perplexities of whole texts, nor for a single document. */
+  /** The value's standard error; not given for perplexities of whole texts, nor for a single document. */
   readonly stderr?: number;
 };
 
-/** The mean and its standard error: the sample's standard deviation (n − 1) over √n. */
+/** Computes the mean and its standard error: the sample's standard deviation (n − 1) over √n. */
 export function meanOf(values: readonly number[]): Metric {
   const value = sum(values) / values.length;
   if (values.length < 2) return { value };
@@ -14,13 +15,14 @@ export function meanOf(values: readonly number[]): Metric {
   return { value, stderr: Math.sqrt(squares / (values.length - 1) / values.length) };
 }
 
-/** exp(−mean) of log-likelihoods. The error goes through the exponential to first order; the harness's bootstrap agrees. */
+/** Computes exp(−mean) of log-likelihoods. The error goes through the exponential to first order; the harness's bootstrap agrees. */
 export function perplexityOf(logprobs: readonly number[]): Metric {
   const { value: mean, stderr } = meanOf(logprobs);
   const value = Math.exp(-mean);
   return stderr === undefined ? { value } : { value, stderr: value * stderr };
 }
 
+/** Adds numbers up, in their order. */
 export function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }

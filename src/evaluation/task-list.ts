@@ -16,6 +16,7 @@ import { socialIqa } from "./tasks/social-iqa.ts";
 import { wikitext, wikitextTokens } from "./tasks/wikitext.ts";
 import { winogrande } from "./tasks/winogrande.ts";
 
+/** Every task by its name. */
 export const tasks: ReadonlyMap<string, Task> = new Map(
   [
     arcEasy,
@@ -40,7 +41,7 @@ export const tasks: ReadonlyMap<string, Task> = new Map(
   ].map((task) => [task.name, task]),
 );
 
-/** Table 3's columns, in its order. */
+/** The eight tasks of the paper's Table 3, in its order. */
 export const commonSense = [
   "arc_easy",
   "arc_challenge",
@@ -52,6 +53,7 @@ export const commonSense = [
   "winogrande",
 ] as const;
 
+/** Names of tasks by the name of their group. */
 export const taskGroups: Readonly<Record<string, readonly string[]>> = {
   "common-sense": commonSense,
   "question-answering": ["triviaqa", "nq_open"],
@@ -59,7 +61,7 @@ export const taskGroups: Readonly<Record<string, readonly string[]>> = {
   perplexity: ["lambada_openai", "wikitext", "wikitext2_token_ppl"],
 };
 
-/** Names, groups, text files and tasks of one's own as a list of tasks, each once. @throws {RangeError} for other names. */
+/** Finds tasks by name, by group, by text file; tasks of one's own stay. Each comes once. @throws {RangeError} for other names. */
 export function findTasks(wanted: readonly (string | Task)[]): Task[] {
   const found = new Map<string, Task>();
   for (const entry of wanted) {

@@ -13,7 +13,7 @@ export type DataFile = {
 type TaskBase = {
   /** The harness's name, if it has this task. */
   readonly name: string;
-  /** The harness's version of it. */
+  /** The version: the harness's, where it has this task. */
   readonly version: number;
   /** What is scored. */
   readonly data: DataFile;
@@ -40,6 +40,7 @@ export type ChoiceTask = TaskBase & {
   readonly paperRule?: "characters" | "unconditional";
 };
 
+/** A question with choices. */
 export type ChoiceDocument = {
   /** One for all choices, or one for each. */
   readonly context: string | readonly string[];
@@ -47,7 +48,7 @@ export type ChoiceDocument = {
   readonly choices: readonly string[];
   /** The index of the right choice. */
   readonly gold: number;
-  /** As the harness logs it. Default: `gold`. */
+  /** What the harness logs as the right answer. Default: `gold`. */
   readonly target?: string;
 };
 
@@ -57,12 +58,13 @@ export type GenerateTask = TaskBase & {
   readonly document: (row: Row) => GenerateDocument;
   /** Strings that end an answer. */
   readonly until: readonly string[];
-  /** Default: 256. */
+  /** The most tokens of an answer. Default: 256. */
   readonly maxTokens?: number;
-  /** Left out of answers before they are compared. */
+  /** What is left out of answers and references before they are compared. */
   readonly ignore?: RegExp;
 };
 
+/** A text to go on with, and the answers that are right. */
 export type GenerateDocument = { readonly context: string; readonly references: readonly string[] };
 
 /** How likely is this continuation, and is it the likeliest one? */
@@ -71,6 +73,7 @@ export type LikelihoodTask = TaskBase & {
   readonly document: (row: Row) => LikelihoodDocument;
 };
 
+/** A text and the continuation that is scored. */
 export type LikelihoodDocument = { readonly context: string; readonly continuation: string };
 
 /** How likely is a whole text? */
@@ -84,23 +87,25 @@ export type RollingTask = TaskBase & {
   readonly windows: "rolling" | "chunks";
 };
 
+/** A text that is scored as a whole. */
 export type RollingDocument = {
   readonly text: string;
   /** The text that words and bytes are counted in. Default: `text`. */
   readonly original?: string;
 };
 
+/** A task of any kind. */
 export type Task = ChoiceTask | GenerateTask | LikelihoodTask | RollingTask;
 
 /** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown. */
 export function defineTask<T extends Task>(task: T): T {
-  const kinds = ["choice", "generate", "likelihood", "rolling"];
   const { name, kind, data, document } = task as Partial<Task>;
   if (typeof name !== "string" || !/^[\w.:@/-]+$/.test(name)) {
     throw new TypeError(`task: "name" must be a word such as my_task, got ${JSON.stringify(name)}.`);
   }
-  if (!kinds.includes(kind!)) {
-    throw new TypeError(`task ${name}: "kind" must be one of ${kinds.join(", ")}, got ${JSON.stringify(kind)}.`);
+  if (kind === undefined || !Object.hasOwn(ownKeys, kind)) {
+    const kinds = Object.keys(ownKeys).join(", ");
+    throw new TypeError(`task ${name}: "kind" must be one of ${kinds}, got ${JSON.stringify(kind)}.`);
   }
   if (typeof document !== "function") {
     throw new TypeError(`task ${name}: "document" must be a function that reads a row.`);
@@ -108,18 +113,20 @@ export function defineTask<T extends Task>(task: T): T {
   if (!Array.isArray(data?.names) || data.names.length === 0) {
     throw new TypeError(`task ${name}: "data" must be { names: ["file-name-without-ending"] }.`);
   }
-  const own: Readonly<Record<string, readonly string[]>> = {
-    choice: ["paperRule"],
-    generate: ["until", "maxTokens", "ignore"],
-    likelihood: [],
-    rolling: ["windows"],
-  };
-  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...own[kind!]!]);
+  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...ownKeys[kind]]);
   if (task.kind === "generate" && !(Array.isArray(task.until) && task.until.length > 0)) {
     throw new TypeError(`task ${name}: "until" must be a list of strings that end an answer.`);
   }
   return task;
 }
+
+/** What a task of each kind may have besides `baseKeys`. */
+const ownKeys: Readonly<Record<Task["kind"], readonly string[]>> = {
+  choice: ["paperRule"],
+  generate: ["until", "maxTokens", "ignore"],
+  likelihood: [],
+  rolling: ["windows"],
+};
 
 const baseKeys = [
   "name",

@@ -5,6 +5,7 @@
 import { FormatError } from "../errors.ts";
 import { describe, isObject } from "./json.ts";
 
+/** What config.json says, checked, under its own names. */
 export type HfConfig = {
   readonly model_type: "llama" | "mobilellm";
   readonly hidden_size: number;
@@ -29,9 +30,10 @@ export type HfConfig = {
   readonly eos_token_ids: readonly number[];
 };
 
+/** How blocks are shared, where Hugging Face has no word for it. */
 export type SharingSchedule = {
   readonly kind: (typeof sharingKinds)[number];
-  /** 1 to 4. */
+  /** How often each block is applied, 1 to 4. */
   readonly repeats: number;
   readonly cache: "own" | "first";
 };
@@ -52,7 +54,10 @@ export const MAX_SIZES = {
   max_position_embeddings: 16_777_216,
 } as const;
 
-/** Checks a parsed config.json. Absent fields take transformers' defaults; sizes have none and are required. */
+/**
+ * Checks a parsed config.json. Absent fields take transformers' defaults; sizes have none and are required.
+ * @throws {FormatError} naming the field that is wrong, or would change results if it were ignored.
+ */
 export function parseHfConfig(json: unknown, file: string): HfConfig {
   if (!isObject(json)) throw new FormatError(`${file}: a JSON object was expected, got ${describe(json)}.`);
   const type = json["model_type"];
@@ -124,7 +129,7 @@ function sharingSchedule(value: unknown, file: string): SharingSchedule {
   );
 }
 
-/** Token ids of a field that holds a number, an array or null; absent means transformers' default for Llama. */
+/** Reads token ids from a field that holds a number, an array or null; absent means transformers' default for Llama. */
 export function tokenIds(
   json: Readonly<Record<string, unknown>>,
   key: string,
@@ -145,7 +150,7 @@ export function tokenIds(
 }
 
 /**
- * The config.json of a model. One that transformers can run as it is says `llama`; layer sharing and the plain ReLU
+ * Writes the config.json of a model. One that transformers can run as it is says `llama`; layer sharing and the plain ReLU
  * feed-forward are not Llama's, and saying so would load as a different function.
  * @param extra further fields, such as `torch_dtype`.
  */

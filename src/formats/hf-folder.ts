@@ -1,18 +1,20 @@
 /** A folder as Hugging Face lays it out: config.json, weights in one or several files, tokenizer files. */
 import { FormatError } from "../errors.ts";
-import type { ByteSource, Checkpoint, TensorEntry, TokenizerFiles } from "./checkpoint.ts";
+import { readWhole, type ByteSource } from "./bytes.ts";
+import type { Checkpoint, TensorEntry, TokenizerFiles } from "./checkpoint.ts";
 import { parseHfConfig, tokenIds, type HfConfig } from "./hf-config.ts";
-import { decodeUtf8, describe, isObject, parseJsonObject, readWhole } from "./json.ts";
+import { decodeUtf8, describe, isObject, parseJsonObject } from "./json.ts";
 import { readPytorchBin } from "./pytorch-bin.ts";
 import { checkTensors } from "./required-tensors.ts";
 import { readSafetensors } from "./safetensors.ts";
 
 /** Files by name: a folder on disk, a model on the Hub, files that someone dropped on a page. */
 export type FileSet = {
-  /** For messages. */
+  /** The folder's name, for messages. */
   readonly name: string;
-  /** Paths relative to the folder, with `/`. */
+  /** Gives the files' paths relative to the folder, with `/`. */
   list(): Promise<readonly string[]>;
+  /** Opens a file. @throws {FormatError} if it is not there. */
   open(path: string): Promise<ByteSource>;
   /** Closes every file that was opened. */
   close(): Promise<void>;
@@ -25,7 +27,7 @@ const MAX_JSON_BYTES = 16 * 1024 * 1024;
 /** Each shard is an open file. Models of 400 B parameters have about 200. */
 const MAX_SHARDS = 1000;
 
-/** In order of preference. */
+/** Where weights may lie, the best first. */
 const weightFiles = [
   { path: "model.safetensors", format: "safetensors", isIndex: false },
   { path: "model.safetensors.index.json", format: "safetensors", isIndex: true },
@@ -72,7 +74,7 @@ async function openFolder(folder: FileSet): Promise<Checkpoint> {
   };
 }
 
-/** The shard files that an index names, in order of first mention. */
+/** Gives the shard files that an index names, in order of first mention. */
 export function shardFiles(index: Readonly<Record<string, unknown>>, indexPath: string): readonly string[] {
   const map = index["weight_map"];
   if (!isObject(map)) {
@@ -126,7 +128,7 @@ async function addGenerationEos(config: HfConfig, folder: FileSet, paths: Readon
   return { ...config, eos_token_ids: [...new Set([...config.eos_token_ids, ...more])] };
 }
 
-/** The files of a folder that tell of its tokenizer; it need not hold a model. */
+/** Reads the files of a folder that tell of its tokenizer; it need not hold a model. */
 export async function readTokenizerFiles(folder: FileSet): Promise<TokenizerFiles> {
   const paths = new Set(await folder.list());
   const bytes = async (path: string): Promise<Uint8Array | undefined> =>

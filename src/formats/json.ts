@@ -1,28 +1,7 @@
-/** JSON from files that may be damaged or hostile: size-limited, strict UTF-8, and a FormatError that names the file. */
+/** JSON from files that may be damaged or hostile: strict UTF-8, and a FormatError that names the file. */
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
 
-/** Reads `length` bytes from `offset` on, after checking that the source holds them. */
-export async function readBytes(source: ByteSource, offset: number, length: number, what: string): Promise<Uint8Array> {
-  if (offset < 0 || length < 0 || offset + length > source.size) {
-    throw new FormatError(
-      `${source.name}: ${what} needs ${length} bytes at byte ${offset}, but the file ends at ${source.size}. Download it again.`,
-    );
-  }
-  const bytes = new Uint8Array(length);
-  await source.read(offset, bytes);
-  return bytes;
-}
-
-/** Reads a whole file of at most `limit` bytes. */
-export async function readWhole(source: ByteSource, limit: number): Promise<Uint8Array> {
-  if (source.size > limit) {
-    throw new FormatError(`${source.name}: at most ${limit} bytes were expected, got ${source.size}.`);
-  }
-  return readBytes(source, 0, source.size, "the file");
-}
-
-/** Parses a JSON object. */
+/** Parses a JSON object. @throws {FormatError} naming `file` if the bytes are none. */
 export function parseJsonObject(bytes: Uint8Array, file: string): Record<string, unknown> {
   let value: unknown;
   try {
@@ -34,21 +13,22 @@ export function parseJsonObject(bytes: Uint8Array, file: string): Record<string,
   return value;
 }
 
-/** As a file holds it: indented, with a line break at its end. */
+/** Writes JSON as a file holds it: indented, with a line break at its end. */
 export function printJson(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
-/** Strict UTF-8; throws a TypeError for anything else. */
+/** Decodes strict UTF-8. @throws {TypeError} for anything else. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 }
 
+/** Whether a parsed value is an object, neither null nor a list. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A value for a message, cut short. */
+/** Writes a value for a message, cut short. */
 export function describe(value: unknown): string {
   // JSON.parse takes any depth, JSON.stringify recurses: a hostile file must not get a stack overflow out of a message.
   if (Array.isArray(value) && value.some(isNested)) return `an array of ${value.length} values`;

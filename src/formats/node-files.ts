@@ -3,13 +3,13 @@ import { randomBytes } from "node:crypto";
 import { access, open, readdir, rename, rm, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
+import type { ByteSink, ByteSource } from "./bytes.ts";
 import type { FileSet } from "./hf-folder.ts";
-import type { ByteSink } from "./safetensors.ts";
 
+/** A file on disk that stays open until `close`. */
 export type FileSource = ByteSource & { close(): Promise<void> };
 
-/** Opens a file for random access. Reads go straight into the caller's array. */
+/** Opens a file for random access. Reads go straight into the caller's array. @throws {FormatError} if it can't be opened. */
 export async function fileSource(path: string): Promise<FileSource> {
   const file = await explain(path, "a file", () => open(path, "r"));
   try {
@@ -42,7 +42,7 @@ function handleSource(file: FileHandle, name: string, size: number): FileSource 
   };
 }
 
-/** The files directly in a folder. Each is opened once and stays open until `close`. */
+/** Gives the files directly in a folder. Each is opened once and stays open until `close`. */
 export function folderFiles(path: string): FileSet {
   return openOnce(
     basename(resolve(path)),
@@ -54,7 +54,7 @@ export function folderFiles(path: string): FileSet {
   );
 }
 
-/** A FileSet over paths on disk. */
+/** Makes a FileSet over paths on disk, each file opened when it is first asked for. */
 export function openOnce(
   name: string,
   list: () => Promise<readonly string[]>,
@@ -86,6 +86,7 @@ export function openOnce(
   };
 }
 
+/** A file that is not there until it is whole. */
 export type AtomicFileSink = ByteSink & {
   /** Puts the file in place, whole and on disk. */
   commit(): Promise<void>;
@@ -125,7 +126,7 @@ export async function atomicFileSink(path: string): Promise<AtomicFileSink> {
   };
 }
 
-/** A whole file by way of `atomicFileSink`: in place when `write` is done, as it was when `write` fails. */
+/** Writes a whole file by way of `atomicFileSink`: in place when `write` is done, as it was when `write` fails. */
 export async function writeAtomically<T>(path: string, write: (sink: ByteSink) => Promise<T>): Promise<T> {
   const sink = await atomicFileSink(path);
   try {
@@ -146,7 +147,7 @@ export async function exists(path: string): Promise<boolean> {
   );
 }
 
-/** True for a folder, false for a file. @throws {FormatError} if there is nothing at `path`. */
+/** Whether there is a folder at `path`; false for a file. @throws {FormatError} if there is nothing at `path`. */
 export async function isFolder(path: string): Promise<boolean> {
   return (await explain(path, "a file or folder", () => stat(path))).isDirectory();
 }

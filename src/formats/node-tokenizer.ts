@@ -1,12 +1,13 @@
 /** A tokenizer's files at a path: a folder, a file of its own, or a GGUF file. */
 import { dirname } from "node:path";
+import { readWhole } from "./bytes.ts";
 import type { TokenizerFiles } from "./checkpoint.ts";
 import { openGgufTokenizer } from "./gguf/gguf-llama.ts";
 import { MAX_TOKENIZER_BYTES, readTokenizerFiles } from "./hf-folder.ts";
-import { readWhole } from "./json.ts";
 import { fileSource, folderFiles, isFolder } from "./node-files.ts";
 
 /**
+ * Reads what tells of a tokenizer.
  * @param path a folder, a .gguf file, a tokenizer.json or a tokenizer.model; beside the last two their
  * tokenizer_config.json counts.
  */

@@ -1,6 +1,7 @@
 /** A checkpoint out of bytes in memory: a GGUF file, or a Hugging Face folder as a record of its files. */
-import { bytesSource, type Checkpoint } from "./checkpoint.ts";
 import { FormatError } from "../errors.ts";
+import { bytesSource } from "./bytes.ts";
+import type { Checkpoint } from "./checkpoint.ts";
 import { openGguf } from "./gguf/gguf-llama.ts";
 import { type FileSet, openHfFolder } from "./hf-folder.ts";
 
@@ -10,6 +11,7 @@ export type FileRecord = Readonly<Record<string, Uint8Array | Blob>>;
 /** A GGUF file, or the files of a Hugging Face folder by name. */
 export type ModelBytes = Uint8Array | Blob | FileRecord;
 
+/** Opens a checkpoint that is in memory. @throws {FormatError} for damaged files, {TypeError} for what is no bytes. */
 export async function openBytes(source: ModelBytes, name = "model"): Promise<Checkpoint> {
   if (source instanceof Uint8Array || source instanceof Blob) return openGguf(bytesSource(`${name}.gguf`, source));
   if (typeof source !== "object" || source === null) {
@@ -20,7 +22,7 @@ export async function openBytes(source: ModelBytes, name = "model"): Promise<Che
   return openHfFolder(recordFiles(name, source));
 }
 
-/** @param name for messages. */
+/** Makes a FileSet of files in memory. @param name for messages. */
 export function recordFiles(name: string, record: FileRecord): FileSet {
   return {
     name,

@@ -15,13 +15,19 @@ const MAX_OPCODES = 10_000_000;
 /** Names are short; LONG1 holds at most an int64. */
 const MAX_TEXT_BYTES = 65_536;
 
+/** A Python tuple. */
 export type Tuple = { readonly kind: "tuple"; readonly items: readonly PickleValue[] };
+/** A Python list. */
 export type List = { readonly kind: "list"; readonly items: PickleValue[] };
+/** A Python dict, or an OrderedDict. */
 export type Dict = { readonly kind: "dict"; readonly items: Map<PickleValue, PickleValue> };
 /** A Python name such as `torch.FloatStorage`: a word, nothing that could be called. */
 export type Global = { readonly kind: "global"; readonly name: string };
+/** A reference to something outside of the pickle, such as a storage: `id` says to what. */
 export type Persistent = { readonly kind: "persistent"; readonly id: PickleValue };
+/** A call that the pickle asks for, which is never made. */
 export type Call = { readonly kind: "call"; readonly name: string; readonly args: readonly PickleValue[] };
+/** All that a pickle can hold here. */
 export type PickleValue = null | boolean | number | string | Tuple | List | Dict | Global | Persistent | Call;
 
 /**
@@ -32,63 +38,8 @@ export function readPickle(bytes: Uint8Array, file: string, isAllowed: (name: st
   if (bytes.length > MAX_PICKLE_BYTES) {
     throw new FormatError(`${file}: the pickle must have at most ${MAX_PICKLE_BYTES} bytes, got ${bytes.length}.`);
   }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const stack: PickleValue[] = [];
-  const marks: number[] = [];
-  const memo = new Map<number, PickleValue>();
-  let at = 0;
-  let opcodeAt = 0;
-
-  const fail = (what: string): FormatError =>
-    new FormatError(`${file}: ${what} (at byte ${opcodeAt} of the pickle). Damaged, or not a file of weights.`);
-  const take = (length: number): number => {
-    if (length > bytes.length - at) throw fail("the pickle ends early");
-    const start = at;
-    at += length;
-    return start;
-  };
-  const text = (length: number): string => {
-    if (length > MAX_TEXT_BYTES) throw fail(`a text must have at most ${MAX_TEXT_BYTES} bytes, got ${length}`);
-    const start = take(length);
-    return new TextDecoder().decode(bytes.subarray(start, start + length));
-  };
-  const line = (): string => {
-    const end = bytes.indexOf(0x0a, at);
-    if (end < 0) throw fail("the pickle ends early");
-    const found = text(end - at);
-    at = end + 1;
-    return found;
-  };
-  const push = (value: PickleValue): void => {
-    if (stack.length >= MAX_STACK) throw fail(`more than ${MAX_STACK} values are on the stack`);
-    stack.push(value);
-  };
-  const pop = (): PickleValue => {
-    if (stack.length <= (marks.at(-1) ?? 0)) throw fail("a value is missing from the stack");
-    return stack.pop()!;
-  };
-  const popToMark = (): PickleValue[] => {
-    const mark = marks.pop();
-    if (mark === undefined) throw fail("a mark is missing from the stack");
-    return stack.splice(mark);
-  };
-  const put = (key: number): void => {
-    if (memo.size >= MAX_MEMO) throw fail(`more than ${MAX_MEMO} values are remembered`);
-    const value = pop();
-    stack.push(value);
-    memo.set(key, value);
-  };
-  const get = (key: number): void => {
-    const value = memo.get(key);
-    if (value === undefined) throw fail(`value ${key} was never remembered`);
-    push(value);
-  };
-  const pushTuple = (items: readonly PickleValue[]): void => push({ kind: "tuple", items });
-  const popMany = (count: number): PickleValue[] => {
-    const items: PickleValue[] = [];
-    for (let i = 0; i < count; i++) items.unshift(pop());
-    return items;
-  };
+  const input = createInput(bytes, file);
+  const stack = createStack(input.fail);
   const pushGlobal = (module: string, name: string): void => {
     const full = `${module}.${name}`;
     if (!isAllowed(full)) {
@@ -96,171 +47,225 @@ export function readPickle(bytes: Uint8Array, file: string, isAllowed: (name: st
         `${file}: a pickle may run code; this one asks for ${full}. Only tensors of float32, float16 and bfloat16 are read.`,
       );
     }
-    push({ kind: "global", name: full });
+    stack.push({ kind: "global", name: full });
   };
-  const append = (items: readonly PickleValue[]): void => {
-    const list = pop();
-    if (!isKind(list, "list")) throw fail("a list was expected");
-    for (const item of items) list.items.push(item);
-    stack.push(list);
-  };
-  const setItems = (items: readonly PickleValue[]): void => {
-    const dict = pop();
-    if (!isKind(dict, "dict") || items.length % 2 !== 0) throw fail("a dict with pairs was expected");
-    for (let i = 0; i < items.length; i += 2) dict.items.set(items[i]!, items[i + 1]!);
-    stack.push(dict);
-  };
-  const reduce = (): void => {
-    const args = pop();
-    const target = pop();
-    if (!isKind(target, "global") || !isKind(args, "tuple")) throw fail("a call of something that is no name");
-    if (target.name === "collections.OrderedDict" && args.items.length === 0) push({ kind: "dict", items: new Map() });
-    else push({ kind: "call", name: target.name, args: args.items });
-  };
-
   for (let count = 0; count < MAX_OPCODES; count++) {
-    opcodeAt = at;
-    const opcode = bytes[take(1)]!;
-    switch (opcode) {
-      case 0x80: {
-        const protocol = bytes[take(1)]!;
-        if (protocol < 2 || protocol > 5) throw fail(`the pickle protocol must be 2 to 5, got ${protocol}`);
-        break;
-      }
-      case 0x95: // FRAME: a hint for buffering
-        take(8);
-        break;
-      case 0x2e: {
-        const result = pop(); // STOP
-        if (stack.length > 0 || marks.length > 0) throw fail("values are left on the stack");
-        return result;
-      }
-      case 0x28: // MARK
-        if (marks.length >= MAX_MARKS) throw fail(`more than ${MAX_MARKS} marks are open`);
-        marks.push(stack.length);
-        break;
-      case 0x30: // POP
-        pop();
-        break;
-      case 0x31: // POP_MARK
-        popToMark();
-        break;
-      case 0x4e: // NONE
-        push(null);
-        break;
-      case 0x88: // NEWTRUE
-        push(true);
-        break;
-      case 0x89: // NEWFALSE
-        push(false);
-        break;
-      case 0x4a: // BININT
-        push(view.getInt32(take(4), true));
-        break;
-      case 0x4b: // BININT1
-        push(bytes[take(1)]!);
-        break;
-      case 0x4d: // BININT2
-        push(view.getUint16(take(2), true));
-        break;
-      case 0x8a: // LONG1
-        push(longOf(bytes, take, fail));
-        break;
-      case 0x47: // BINFLOAT, big-endian
-        push(view.getFloat64(take(8), false));
-        break;
-      case 0x58: // BINUNICODE
-        push(text(view.getUint32(take(4), true)));
-        break;
-      case 0x8c: // SHORT_BINUNICODE
-        push(text(bytes[take(1)]!));
-        break;
-      case 0x5d: // EMPTY_LIST
-        push({ kind: "list", items: [] });
-        break;
-      case 0x61: // APPEND
-        append([pop()]);
-        break;
-      case 0x65: // APPENDS
-        append(popToMark());
-        break;
-      case 0x29: // EMPTY_TUPLE
-        pushTuple([]);
-        break;
-      case 0x74: // TUPLE
-        pushTuple(popToMark());
-        break;
-      case 0x85: // TUPLE1
-      case 0x86: // TUPLE2
-      case 0x87: // TUPLE3
-        pushTuple(popMany(opcode - 0x84));
-        break;
-      case 0x7d: // EMPTY_DICT
-        push({ kind: "dict", items: new Map() });
-        break;
-      case 0x73: // SETITEM
-        setItems(popMany(2));
-        break;
-      case 0x75: // SETITEMS
-        setItems(popToMark());
-        break;
-      case 0x68: // BINGET
-        get(bytes[take(1)]!);
-        break;
-      case 0x6a: // LONG_BINGET
-        get(view.getUint32(take(4), true));
-        break;
-      case 0x71: // BINPUT
-        put(bytes[take(1)]!);
-        break;
-      case 0x72: // LONG_BINPUT
-        put(view.getUint32(take(4), true));
-        break;
-      case 0x94: // MEMOIZE
-        put(memo.size);
-        break;
-      case 0x63: {
-        const module = line(); // GLOBAL
-        pushGlobal(module, line());
-        break;
-      }
-      case 0x93: {
-        const [module, name] = popMany(2); // STACK_GLOBAL
-        if (typeof module !== "string" || typeof name !== "string") throw fail("a name must be text");
-        pushGlobal(module, name);
-        break;
-      }
-      case 0x51: // BINPERSID
-        push({ kind: "persistent", id: pop() });
-        break;
-      case 0x52: // REDUCE
-        reduce();
-        break;
-      case 0x62: {
-        pop(); // BUILD: a state dict's `_metadata` (module versions), of no use here
-        if (!isKind(stack.at(-1), "dict")) throw fail("attributes of something that is no dict");
-        break;
-      }
-      default:
-        throw fail(`opcode 0x${opcode.toString(16).padStart(2, "0")} is not one that torch.save writes`);
+    const opcode = input.opcode();
+    if (opcode === STOP) return stack.popLast();
+    const step = steps.get(opcode);
+    if (step === undefined) {
+      throw input.fail(`opcode 0x${opcode.toString(16).padStart(2, "0")} is not one that torch.save writes`);
     }
+    step(stack, input, pushGlobal);
   }
-  throw fail(`the pickle has more than ${MAX_OPCODES} opcodes`);
+  throw input.fail(`the pickle has more than ${MAX_OPCODES} opcodes`);
 }
 
-export function isKind<K extends "tuple" | "list" | "dict" | "global" | "persistent" | "call">(
+/** Whether a value is of one of the kinds above; plain values are of none. */
+export function isKind<K extends Kind>(
   value: PickleValue | undefined,
   kind: K,
 ): value is Extract<PickleValue, { readonly kind: K }> {
   return typeof value === "object" && value !== null && value.kind === kind;
 }
 
-/** A little-endian two's complement integer of at most 8 bytes. */
-function longOf(bytes: Uint8Array, take: (length: number) => number, fail: (what: string) => FormatError): number {
-  const length = bytes[take(1)]!;
-  if (length > 8) throw fail(`an integer must have at most 8 bytes, got ${length}`);
-  const start = take(length);
-  let value = 0n;
-  for (let i = length - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[start + i]!);
-  return Number(BigInt.asIntN(length * 8, value));
+type Kind = Extract<PickleValue, { readonly kind: unknown }>["kind"];
+type Fail = (problem: string) => FormatError;
+type Input = ReturnType<typeof createInput>;
+type Stack = ReturnType<typeof createStack>;
+
+/** The pickle's bytes, taken one after the other. */
+function createInput(bytes: Uint8Array, file: string) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0;
+  let opcodeAt = 0;
+  const fail: Fail = (problem) =>
+    new FormatError(`${file}: ${problem} (at byte ${opcodeAt} of the pickle). Damaged, or not a file of weights.`);
+  const take = (length: number): number => {
+    if (length > bytes.length - at) throw fail("the pickle ends early");
+    const start = at;
+    at += length;
+    return start;
+  };
+  const byte = (): number => view.getUint8(take(1));
+  const text = (length: number): string => {
+    if (length > MAX_TEXT_BYTES) throw fail(`a text must have at most ${MAX_TEXT_BYTES} bytes, got ${length}`);
+    const start = take(length);
+    return new TextDecoder().decode(bytes.subarray(start, start + length));
+  };
+  return {
+    fail,
+    take,
+    byte,
+    text,
+    opcode(): number {
+      opcodeAt = at;
+      return byte();
+    },
+    uint16: (): number => view.getUint16(take(2), true),
+    int32: (): number => view.getInt32(take(4), true),
+    uint32: (): number => view.getUint32(take(4), true),
+    /** The one big-endian number. */
+    float64: (): number => view.getFloat64(take(8), false),
+    /** A little-endian two's complement integer of at most 8 bytes. */
+    long(): number {
+      const length = byte();
+      if (length > 8) throw fail(`an integer must have at most 8 bytes, got ${length}`);
+      const start = take(length);
+      let value = 0n;
+      for (const digit of bytes.subarray(start, at).toReversed()) value = (value << 8n) | BigInt(digit);
+      return Number(BigInt.asIntN(length * 8, value));
+    },
+    line(): string {
+      const end = bytes.indexOf(0x0a, at);
+      if (end < 0) throw fail("the pickle ends early");
+      const found = text(end - at);
+      at = end + 1;
+      return found;
+    },
+  };
 }
+
+/** Values, marks between them, and values that are remembered by number. */
+function createStack(fail: Fail) {
+  const values: PickleValue[] = [];
+  const marks: number[] = [];
+  const memo = new Map<number, PickleValue>();
+
+  const push = (value: PickleValue): void => {
+    if (values.length >= MAX_STACK) throw fail(`more than ${MAX_STACK} values are on the stack`);
+    values.push(value);
+  };
+  const pop = (): PickleValue => {
+    const value = values.length > (marks.at(-1) ?? 0) ? values.pop() : undefined;
+    if (value === undefined) throw fail("a value is missing from the stack");
+    return value;
+  };
+  const popKind = <K extends Kind>(kind: K, problem: string): Extract<PickleValue, { readonly kind: K }> => {
+    const value = pop();
+    if (!isKind(value, kind)) throw fail(problem);
+    return value;
+  };
+  return {
+    push,
+    pop,
+    popKind,
+    popLast(): PickleValue {
+      const last = pop();
+      if (values.length > 0 || marks.length > 0) throw fail("values are left on the stack");
+      return last;
+    },
+    mark(): void {
+      if (marks.length >= MAX_MARKS) throw fail(`more than ${MAX_MARKS} marks are open`);
+      marks.push(values.length);
+    },
+    popToMark(): PickleValue[] {
+      const mark = marks.pop();
+      if (mark === undefined) throw fail("a mark is missing from the stack");
+      return values.splice(mark);
+    },
+    remember(key: number = memo.size): void {
+      if (memo.size >= MAX_MEMO) throw fail(`more than ${MAX_MEMO} values are remembered`);
+      const value = pop();
+      values.push(value);
+      memo.set(key, value);
+    },
+    recall(key: number): void {
+      const value = memo.get(key);
+      if (value === undefined) throw fail(`value ${key} was never remembered`);
+      push(value);
+    },
+    pushTuple(items: readonly PickleValue[]): void {
+      push({ kind: "tuple", items });
+    },
+    append(items: readonly PickleValue[]): void {
+      const list = popKind("list", "a list was expected");
+      for (const item of items) list.items.push(item);
+      values.push(list);
+    },
+    setItems(items: readonly PickleValue[]): void {
+      const dict = popKind("dict", "a dict was expected");
+      for (let i = 0; i < items.length; i += 2) {
+        const [key, value] = items.slice(i, i + 2);
+        if (key === undefined || value === undefined) throw fail("pairs were expected");
+        dict.items.set(key, value);
+      }
+      values.push(dict);
+    },
+  };
+}
+
+type Step = (stack: Stack, input: Input, pushGlobal: (module: string, name: string) => void) => void;
+
+const STOP = 0x2e;
+
+/** What each opcode does. */
+const steps: ReadonlyMap<number, Step> = new Map<number, Step>([
+  // PROTO
+  [
+    0x80,
+    (_, input) => {
+      const protocol = input.byte();
+      if (protocol < 2 || protocol > 5) throw input.fail(`the pickle protocol must be 2 to 5, got ${protocol}`);
+    },
+  ],
+  [0x95, (_, input) => void input.take(8)], // FRAME: a hint for buffering
+  [0x28, (stack) => stack.mark()], // MARK
+  [0x30, (stack) => void stack.pop()], // POP
+  [0x31, (stack) => void stack.popToMark()], // POP_MARK
+  [0x4e, (stack) => stack.push(null)], // NONE
+  [0x88, (stack) => stack.push(true)], // NEWTRUE
+  [0x89, (stack) => stack.push(false)], // NEWFALSE
+  [0x4a, (stack, input) => stack.push(input.int32())], // BININT
+  [0x4b, (stack, input) => stack.push(input.byte())], // BININT1
+  [0x4d, (stack, input) => stack.push(input.uint16())], // BININT2
+  [0x8a, (stack, input) => stack.push(input.long())], // LONG1
+  [0x47, (stack, input) => stack.push(input.float64())], // BINFLOAT
+  [0x58, (stack, input) => stack.push(input.text(input.uint32()))], // BINUNICODE
+  [0x8c, (stack, input) => stack.push(input.text(input.byte()))], // SHORT_BINUNICODE
+  [0x5d, (stack) => stack.push({ kind: "list", items: [] })], // EMPTY_LIST
+  [0x61, (stack) => stack.append([stack.pop()])], // APPEND
+  [0x65, (stack) => stack.append(stack.popToMark())], // APPENDS
+  [0x29, (stack) => stack.pushTuple([])], // EMPTY_TUPLE
+  [0x74, (stack) => stack.pushTuple(stack.popToMark())], // TUPLE
+  [0x85, (stack) => stack.pushTuple([stack.pop()])], // TUPLE1
+  [0x86, (stack) => stack.pushTuple([stack.pop(), stack.pop()].reverse())], // TUPLE2
+  [0x87, (stack) => stack.pushTuple([stack.pop(), stack.pop(), stack.pop()].reverse())], // TUPLE3
+  [0x7d, (stack) => stack.push({ kind: "dict", items: new Map() })], // EMPTY_DICT
+  [0x73, (stack) => stack.setItems([stack.pop(), stack.pop()].reverse())], // SETITEM
+  [0x75, (stack) => stack.setItems(stack.popToMark())], // SETITEMS
+  [0x68, (stack, input) => stack.recall(input.byte())], // BINGET
+  [0x6a, (stack, input) => stack.recall(input.uint32())], // LONG_BINGET
+  [0x71, (stack, input) => stack.remember(input.byte())], // BINPUT
+  [0x72, (stack, input) => stack.remember(input.uint32())], // LONG_BINPUT
+  [0x94, (stack) => stack.remember()], // MEMOIZE
+  [0x63, (_, input, pushGlobal) => pushGlobal(input.line(), input.line())], // GLOBAL
+  // STACK_GLOBAL
+  [
+    0x93,
+    (stack, input, pushGlobal) => {
+      const [name, module] = [stack.pop(), stack.pop()];
+      if (typeof module !== "string" || typeof name !== "string") throw input.fail("a name must be text");
+      pushGlobal(module, name);
+    },
+  ],
+  [0x51, (stack) => stack.push({ kind: "persistent", id: stack.pop() })], // BINPERSID
+  // REDUCE
+  [
+    0x52,
+    (stack) => {
+      const args = stack.popKind("tuple", "a call without arguments").items;
+      const { name } = stack.popKind("global", "a call of something that is no name");
+      const isEmptyDict = name === "collections.OrderedDict" && args.length === 0;
+      stack.push(isEmptyDict ? { kind: "dict", items: new Map() } : { kind: "call", name, args });
+    },
+  ],
+  // BUILD: a state dict's `_metadata` (module versions), of no use here
+  [
+    0x62,
+    (stack) => {
+      stack.pop();
+      stack.push(stack.popKind("dict", "attributes of something that is no dict"));
+    },
+  ],
+]);

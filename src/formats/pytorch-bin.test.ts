@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { flipBit } from "../../test/support/memory-files.ts";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
-import { bytesSource, readTensor } from "./checkpoint.ts";
+import { bytesSource } from "./bytes.ts";
+import { readTensor } from "./checkpoint.ts";
 import { readPytorchBin } from "./pytorch-bin.ts";
 
 const folder = "test/fixtures/checkpoints";

@@ -4,10 +4,10 @@
  */
 import { FormatError } from "../errors.ts";
 import { blockLayout } from "../tensor/encoding.ts";
-import type { ByteSource, TensorEntry } from "./checkpoint.ts";
-import { readBytes } from "./json.ts";
+import { readBytes, type ByteSource } from "./bytes.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
 import { isKind, MAX_PICKLE_BYTES, readPickle, type PickleValue } from "./pickle.ts";
-import { elementCount, type FloatEncoding } from "./safetensors.ts";
+import type { FloatEncoding } from "./safetensors.ts";
 import { locateEntry, readZipDirectory, type StoredEntry } from "./stored-zip.ts";
 
 const storages: Readonly<Record<string, FloatEncoding>> = {
@@ -23,14 +23,17 @@ const MAX_RANK = 8;
 /** `byteorder` holds "little" or "big". */
 const MAX_BYTE_ORDER_BYTES = 16;
 
-/** Reads names, shapes and places of the tensors. Their bytes stay in the file, and nothing in it is run. */
+/**
+ * Reads names, shapes and places of the tensors. Their bytes stay in the file, and nothing in it is run.
+ * @throws {FormatError} naming the tensor and what is wrong with it.
+ */
 export async function readPytorchBin(source: ByteSource): Promise<Map<string, TensorEntry>> {
   await checkMagic(source);
   const archive = await readZipDirectory(source);
-  const root = findRoot(archive, source.name);
+  const { root, pickleEntry } = findPickle(archive, source.name);
   await checkByteOrder(source, archive.get(`${root}byteorder`));
 
-  const pickle = await readEntry(source, archive.get(`${root}data.pkl`)!, MAX_PICKLE_BYTES);
+  const pickle = await readEntry(source, pickleEntry, MAX_PICKLE_BYTES);
   const state = readPickle(pickle, source.name, (name) => allowed.has(name));
   if (!isKind(state, "dict")) {
     throw new FormatError(`${source.name}: a dict of tensors was required. Save model.state_dict().`);
@@ -81,14 +84,14 @@ function describeTensor(value: PickleValue, where: string): Described {
 
   let expected = 1;
   const isEmpty = shape.includes(0);
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
+  for (const [axis, size] of [...shape.entries()].reverse()) {
     // The stride of an axis of one element is never used, and torch leaves it as it comes.
-    if (!isEmpty && shape[axis] !== 1 && strides[axis] !== expected) {
+    if (!isEmpty && size !== 1 && strides[axis] !== expected) {
       throw new FormatError(
         `${where} must be contiguous, got strides [${strides.join(", ")}] for shape [${shape.join(", ")}]. Call .contiguous() before saving.`,
       );
     }
-    expected *= shape[axis]!;
+    expected *= size;
   }
   if (strides.length !== shape.length) throw new FormatError(`${where}: size and stride differ in length.`);
   return { ...describeStorage(storage, where), offset, shape };
@@ -128,12 +131,16 @@ async function checkMagic(source: ByteSource): Promise<void> {
 }
 
 /** torch puts everything into one folder, named after the file that was first written. */
-function findRoot(archive: ReadonlyMap<string, StoredEntry>, file: string): string {
-  const roots = [...archive.keys()].filter((name) => /^[^/]+\/data\.pkl$/.test(name));
-  if (roots.length !== 1) {
-    throw new FormatError(`${file}: one data.pkl was required, got ${roots.length}. Was it written by torch.save?`);
+function findPickle(
+  archive: ReadonlyMap<string, StoredEntry>,
+  file: string,
+): { readonly root: string; readonly pickleEntry: StoredEntry } {
+  const pickles = [...archive.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name));
+  const [pickleEntry] = pickles;
+  if (pickleEntry === undefined || pickles.length > 1) {
+    throw new FormatError(`${file}: one data.pkl was required, got ${pickles.length}. Was it written by torch.save?`);
   }
-  return roots[0]!.slice(0, -"data.pkl".length);
+  return { root: pickleEntry.name.slice(0, -"data.pkl".length), pickleEntry };
 }
 
 async function checkByteOrder(source: ByteSource, entry: StoredEntry | undefined): Promise<void> {

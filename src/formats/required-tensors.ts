@@ -1,13 +1,12 @@
 /** Which tensors a config asks for, and whether a checkpoint has them. Every file format passes through this check. */
 import { FormatError } from "../errors.ts";
-import type { TensorEntry } from "./checkpoint.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
 import type { HfConfig } from "./hf-config.ts";
-import { elementCount } from "./safetensors.ts";
 
 const EMBEDDING = "model.embed_tokens.weight";
 const HEAD = "lm_head.weight";
 
-/** Names and shapes in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
+/** Gives names and shapes in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
 export function requiredTensors(config: HfConfig): Map<string, readonly number[]> {
   const dim = config.hidden_size;
   const queries = config.num_attention_heads * config.head_dim;

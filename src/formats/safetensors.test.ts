@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { flipBit } from "../../test/support/memory-files.ts";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
-import { bytesSource, readTensor } from "./checkpoint.ts";
+import { bytesSource } from "./bytes.ts";
+import { readTensor } from "./checkpoint.ts";
 import { readSafetensors, writeSafetensors, type TensorToWrite } from "./safetensors.ts";
 
 const fixture = readFileSync("test/fixtures/checkpoints/safetensors/model.safetensors");

@@ -4,8 +4,9 @@
  */
 import { FormatError } from "../errors.ts";
 import { blockLayout } from "../tensor/encoding.ts";
-import type { ByteSource, TensorEntry } from "./checkpoint.ts";
-import { decodeUtf8, describe, isObject, readBytes } from "./json.ts";
+import { readBytes, type ByteSink, type ByteSource } from "./bytes.ts";
+import { elementCount, type TensorEntry } from "./checkpoint.ts";
+import { decodeUtf8, describe, isObject } from "./json.ts";
 
 /** The first 8 bytes can claim 2⁶⁴ bytes of header. The limit is the reference implementation's. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -13,9 +14,10 @@ const MAX_HEADER_BYTES = 100_000_000;
 const MAX_RANK = 8;
 
 const encodings = ["F32", "F16", "BF16"] as const;
+/** The encodings that safetensors and PyTorch files hold, as far as they are read. */
 export type FloatEncoding = (typeof encodings)[number];
 
-/** Reads the header. The tensors' bytes stay in the file. */
+/** Reads the header; the tensors' bytes stay in the file. @throws {FormatError} for a header that is wrong in any way. */
 export async function readSafetensors(source: ByteSource): Promise<Map<string, TensorEntry>> {
   const file = source.name;
   const prefix = await readBytes(source, 0, 8, "the header's length");
@@ -145,14 +147,6 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
-/** Exact up to 2⁵³ and beyond that too large to fit any file, which is all that is asked of it. */
-export function elementCount(shape: readonly number[]): number {
-  return shape.reduce((product, size) => product * size, 1);
-}
-
-/** Where bytes go, in order. */
-export type ByteSink = { write(bytes: Uint8Array): Promise<void> };
-
 /** A tensor to write; `bytes` is called once, when its turn has come. */
 export type TensorToWrite = {
   readonly name: string;
@@ -187,7 +181,7 @@ export async function writeSafetensors(
   }
 }
 
-/** Of the file that `writeSafetensors` writes. */
+/** Gives the size in bytes of the file that `writeSafetensors` writes. */
 export function safetensorsSize(
   tensors: readonly Omit<TensorToWrite, "bytes">[],
   metadata: Readonly<Record<string, string>> = DEFAULT_METADATA,

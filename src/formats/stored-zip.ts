@@ -3,10 +3,9 @@
  * decompressed, so no entry can be larger than the bytes that it takes in the file.
  */
 import { FormatError } from "../errors.ts";
-import type { ByteSource } from "./checkpoint.ts";
-import { readBytes } from "./json.ts";
+import { readBytes, type ByteSource } from "./bytes.ts";
 
-/** One per tensor, and a handful more; 54 blocks have about 500. A directory of millions only serves to fill memory. */
+/** There is one per tensor, and a handful more; 54 blocks have about 500. A directory of millions only serves to fill memory. */
 const MAX_ENTRIES = 100_000;
 /** 46 bytes and a short name each. */
 const MAX_DIRECTORY_BYTES = 32 * 1024 * 1024;
@@ -14,16 +13,17 @@ const MAX_DIRECTORY_BYTES = 32 * 1024 * 1024;
 const END_BYTES = 22;
 const MAX_COMMENT_BYTES = 65_535;
 
+/** A file in the ZIP. */
 export type StoredEntry = {
   readonly name: string;
   readonly byteLength: number;
-  /** Of the entry's local header; `locateEntry` finds the data behind it. */
+  /** Where the entry's local header begins; `locateEntry` finds the data behind it. */
   readonly headerOffset: number;
-  /** Where entries must end: the central directory's first byte. */
+  /** The central directory's first byte, where entries must end. */
   readonly limit: number;
 };
 
-/** Reads the central directory. */
+/** Reads the central directory: the entries by name. @throws {FormatError} for what torch.save does not write. */
 export async function readZipDirectory(source: ByteSource): Promise<Map<string, StoredEntry>> {
   const { count, offset, byteLength } = await findDirectory(source);
   if (count > MAX_ENTRIES || byteLength > MAX_DIRECTORY_BYTES) {
@@ -67,7 +67,7 @@ export async function readZipDirectory(source: ByteSource): Promise<Map<string, 
   return entries;
 }
 
-/** The byte at which an entry's data start. */
+/** Finds the byte at which an entry's data start. */
 export async function locateEntry(source: ByteSource, entry: StoredEntry): Promise<number> {
   const { headerOffset } = entry;
   const view = viewOf(await readBytes(source, headerOffset, 30, `entry ${entry.name}`));

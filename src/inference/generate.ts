@@ -5,8 +5,9 @@ import type { Session, Turn } from "./session.ts";
 import { createStopFinder } from "./stop-strings.ts";
 import { describe, toTokens, type TextCodec } from "./tokens.ts";
 
+/** How a text is made, and when it ends. */
 export type GenerateOptions = SamplerOptions & {
-  /** Most new tokens. Default: as many as the context has room for; with `contextOverflow: "slide"` no limit. */
+  /** The most new tokens. Default: as many as the context has room for; with `contextOverflow: "slide"` no limit. */
   readonly maxTokens?: number | undefined;
   /** Strings that end the text. They are not shown, and may span tokens. */
   readonly stop?: string | readonly string[] | undefined;
@@ -31,8 +32,9 @@ export type GenerationPiece = {
   readonly logprob: number;
 };
 
+/** A generation as a whole, once it has ended. */
 export type GenerationResult = {
-  /** All that was shown. */
+  /** The text of all pieces. */
   readonly text: string;
   /** Every generated token, the one that ended the text included. */
   readonly tokens: readonly number[];
@@ -50,9 +52,9 @@ export type GenerationResult = {
     readonly completionTokens: number;
   };
   readonly timings: {
-    /** From the first forward pass to the prompt's logits. */
+    /** The time from the first forward pass to the prompt's logits. */
     readonly prefillMs: number;
-    /** Making the tokens after that, without the time that the consumer took. */
+    /** The time for the tokens after that, without what the consumer took. */
     readonly decodeMs: number;
     readonly prefillTokensPerSecond: number;
     readonly decodeTokensPerSecond: number;

@@ -19,7 +19,7 @@ function negativeExp(nats: number): number {
 }
 
 /**
- * log Σ exp over one row of logits, in f64. −∞ is a legal logit (a masked token); NaN and +∞ are not.
+ * Computes log Σ exp over `count` logits from `start` on, in f64. −∞ is a legal logit (a masked token); NaN and +∞ are not.
  * @throws {RangeError} naming the first bad token.
  */
 export function logSumExp(logits: ArrayLike<number>, start: number = 0, count: number = logits.length - start): number {
@@ -52,7 +52,7 @@ function refuseRow(logits: ArrayLike<number>, start: number, count: number): nev
   throw new RangeError("logits: at least one token must be possible, all are -Infinity.");
 }
 
-/** The first largest logit of a row. */
+/** Finds the first largest of `count` logits from `start` on; the index counts from `start`. */
 export function argmax(logits: ArrayLike<number>, start: number = 0, count: number = logits.length - start): number {
   let best = 0;
   let most = logits[start]!;

@@ -7,6 +7,7 @@ import { refuseUnknownKeys } from "../errors.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
 import { describe } from "./tokens.ts";
 
+/** How the next token is chosen. */
 export type SamplerOptions = {
   /** Divides the logits; 0 takes the likeliest token (the first of equals) and uses no randomness. Default 0.8. */
   readonly temperature?: number | undefined;
@@ -22,14 +23,17 @@ export type SamplerOptions = {
   readonly seed?: number | undefined;
 };
 
+/** A token that was chosen. */
 export type Sample = {
   readonly token: number;
   /** Natural logarithm of the token's probability under the model itself, before penalty, temperature and cuts. */
   readonly logprob: number;
 };
 
+/** Chooses tokens; its random numbers go on from one to the next. */
 export type Sampler = {
   /**
+   * Chooses a token.
    * @param logits (V), left as they are.
    * @param history the prompt and the tokens so far, for the repetition penalty.
    * @throws {RangeError} if a logit is NaN.
@@ -37,6 +41,7 @@ export type Sampler = {
   sample(logits: Float32Array, history: ArrayLike<number>): Sample;
 };
 
+/** The names of all sampler options. */
 export const samplerKeys: readonly (keyof SamplerOptions)[] = [
   "temperature",
   "topK",
@@ -46,7 +51,7 @@ export const samplerKeys: readonly (keyof SamplerOptions)[] = [
   "seed",
 ];
 
-/** @throws {RangeError} naming the option that is out of range. @throws {TypeError} for an unknown option. */
+/** Makes a sampler. @throws {RangeError} naming the option that is out of range. @throws {TypeError} for an unknown option. */
 export function createSampler(options: SamplerOptions = {}): Sampler {
   refuseUnknownKeys("sampler", options, samplerKeys);
   const { temperature = 0.8, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = randomSeed() } = options;
@@ -108,8 +113,8 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
   return { sample };
 }
 
-/** A seed from the platform's secure random numbers. */
-export function randomSeed(): number {
+/** Draws a seed of 32 bits from the platform's secure random numbers. */
+function randomSeed(): number {
   return globalThis.crypto.getRandomValues(new Uint32Array(1))[0]!;
 }
 
@@ -119,7 +124,7 @@ function checkOption(option: string, value: unknown, expected: string, isValid: 
   }
 }
 
-/** Once for each distinct token: the new value is made from the model's logit, so repeats don't add up. */
+/** The new value is made from the model's own logit, so a token that is there several times is penalized once. */
 function penalize(logits: Float32Array, history: ArrayLike<number>, penalty: number): Float64Array {
   const result = Float64Array.from(logits);
   for (let i = 0; i < history.length; i++) {

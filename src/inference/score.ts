@@ -7,12 +7,15 @@ import { logSumExp } from "./log-softmax.ts";
 import type { Session } from "./session.ts";
 import { checkTokens, describe, toTokens, type TextCodec } from "./tokens.ts";
 
+/** A text and what may follow it, as strings or token ids. */
 export type ScoreRequest = {
-  /** May be empty: then the bos token, else an eos token, stands before the continuation. */
+  /** The text before; where it is empty the bos token, else an eos token, stands before the continuation. */
   readonly context: string | ArrayLike<number>;
+  /** What is scored: at least one token, at most the model's context. */
   readonly continuation: string | ArrayLike<number>;
 };
 
+/** How likely a continuation is. */
 export type Score = {
   /** Natural logarithm of the continuation's probability after the context. */
   readonly logprob: number;
@@ -22,6 +25,7 @@ export type Score = {
   readonly tokenCount: number;
 };
 
+/** What long work reports, and how it is stopped. */
 export type ProgressOptions = {
   readonly onProgress?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -62,9 +66,9 @@ export async function* scorePairs(
   pairs: readonly EncodedPair[],
   signal?: AbortSignal,
 ): AsyncGenerator<{ readonly index: number; readonly score: Score }> {
-  const order = pairs.map((_, i) => i).sort((a, b) => compareTokens(pairs[a]!, pairs[b]!));
-  const plan = planBranches(order.length, (index) => {
-    const { context, continuation } = pairs[order[index]!]!;
+  const ordered = [...pairs.entries()].sort(([, a], [, b]) => compareTokens(a, b));
+  const plan = planBranches(ordered.length, (text) => {
+    const [, { context, continuation }] = ordered[text]!;
     return { tokens: [...context, ...continuation.slice(0, -1)], from: context.length - 1, targets: continuation };
   });
   let sum = { logprob: 0, isGreedy: true, tokenCount: 0 };
@@ -74,17 +78,17 @@ export async function* scorePairs(
     const asked = await turn.ask(plan, signal).finally(() => turn.release());
     if (!asked) return;
     for (const [i, text] of asked.branches.texts.entries()) {
-      const [logprob, isLikeliest] = asked.answers.subarray(2 * i, 2 * i + 2);
+      const [logprob = NaN, isLikeliest] = asked.answers.subarray(2 * i, 2 * i + 2);
       if (Number.isNaN(logprob)) {
         throw new RangeError("score: the logits hold NaN or infinity. The weights are damaged or a sum overflowed.");
       }
       sum = {
-        logprob: sum.logprob + logprob!,
+        logprob: sum.logprob + logprob,
         isGreedy: sum.isGreedy && isLikeliest === 1,
         tokenCount: sum.tokenCount + 1,
       };
-      const index = order[text]!;
-      if (sum.tokenCount < pairs[index]!.continuation.length) continue;
+      const [index, { continuation }] = ordered[text]!;
+      if (sum.tokenCount < continuation.length) continue;
       yield { index, score: sum };
       signal?.throwIfAborted();
       sum = { logprob: 0, isGreedy: true, tokenCount: 0 };
@@ -107,8 +111,8 @@ function compareLists(a: readonly number[], b: readonly number[]): number {
 const trailingSpace = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/;
 
 /**
- * The harness's `_encode_pair`, empty context and left truncation.
- * @param contextLength of a window; at most the session's, the default.
+ * Encodes a request as the harness's `_encode_pair` does, empty contexts and truncation on the left included.
+ * @param contextLength tokens of a window: at most the session's, which is the default.
  */
 export function encodePair(
   where: string,
@@ -152,12 +156,12 @@ export function encodePair(
   return { context: context.slice(-kept), continuation };
 }
 
-/** Stands before a text without context: the bos token, else an eos token. */
+/** Gives the token that stands before a text without context: the bos token, else an eos token. */
 export function prefixToken(session: Session, tokenizer: TextCodec | undefined): number | undefined {
   return tokenizer?.bosToken ?? session.bosToken ?? tokenizer?.eosTokens[0] ?? session.eosTokens[0];
 }
 
-/** The logits after each token: (T, V). @throws {RangeError} for more tokens than the context holds. */
+/** Computes the logits after each token: (T, V). @throws {RangeError} for more tokens than the context holds. */
 export async function logits(session: Session, tokens: ArrayLike<number>, signal?: AbortSignal): Promise<Float32Array> {
   const { vocabSize, contextLength } = session;
   const checked = checkTokens("logits", tokens, vocabSize);
@@ -175,6 +179,7 @@ export async function logits(session: Session, tokens: ArrayLike<number>, signal
   return result;
 }
 
+/** How a long text is cut into windows. */
 export type PerplexityOptions = ProgressOptions & {
   /** Tokens that the model sees at once. Default: the model's context. */
   readonly window?: number | undefined;
@@ -182,6 +187,7 @@ export type PerplexityOptions = ProgressOptions & {
   readonly stride?: number | undefined;
 };
 
+/** How well a text is predicted. */
 export type Perplexity = {
   /** Sum of the negative log-likelihoods, in nats. */
   readonly nll: number;
@@ -192,7 +198,7 @@ export type Perplexity = {
 };
 
 /**
- * Token perplexity of a long text. Window k reads `tokens[k·stride] …` and predicts the `window` tokens after that one, of
+ * Measures the token perplexity of a long text. Window k reads `tokens[k·stride] …` and predicts the `window` tokens after that one, of
  * which those count that no earlier window predicted. The last window may be shorter.
  */
 export async function perplexity(

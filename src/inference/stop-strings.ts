@@ -8,7 +8,7 @@ export type StopFinder = {
   readonly found: string | undefined;
 };
 
-/** Of several stop strings the one that is complete first counts; of those, the longest. */
+/** Makes a finder; of several stop strings the one that is complete first counts, and of those the longest. */
 export function createStopFinder(stops: readonly string[]): StopFinder {
   let held = "";
   let found: string | undefined;

@@ -6,7 +6,7 @@ export type TextCodec = {
   readonly bosToken: number | undefined;
   readonly eosTokens: readonly number[];
   encode(text: string, options?: { addBos?: boolean }): number[];
-  /** @param context the tokens before the first one pushed, so that a leading space is kept. */
+  /** Makes a decoder of a stream. @param context the tokens before the first one pushed, so that a leading space is kept. */
   createDecoder(context?: readonly number[]): { push(token: number): string; end(): string };
 };
 
@@ -25,7 +25,7 @@ export function checkTokens(where: string, tokens: ArrayLike<number>, vocabSize:
   return copy;
 }
 
-/** Tokens that both start with, counted up to `most`. */
+/** Counts the tokens that both start with, up to `most`. */
 export function commonPrefix(a: readonly number[], b: readonly number[], most: number): number {
   const end = Math.min(a.length, b.length, most);
   let length = 0;
@@ -33,7 +33,7 @@ export function commonPrefix(a: readonly number[], b: readonly number[], most: n
   return length;
 }
 
-/** The token ids of `input`. @throws {TypeError} for a string without a tokenizer, and for anything else. */
+/** Gives the token ids of `input`. @throws {TypeError} for a string without a tokenizer, and for anything else. */
 export function toTokens(
   where: string,
   input: string | ArrayLike<number>,
@@ -53,7 +53,7 @@ export function toTokens(
   return checkTokens(where, input, vocabSize);
 }
 
-/** A value as an error message shows it. */
+/** Writes a value for an error message. */
 export function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object";

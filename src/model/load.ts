@@ -5,7 +5,6 @@
 import { FormatError } from "../errors.ts";
 import type { Backend, Machine } from "../backends/backend.ts";
 import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
-import { restoreRotaryRows } from "../formats/gguf/rotary-rows.ts";
 import type { Tensor } from "../program/operation.ts";
 import { maxRows } from "../program/program.ts";
 import { type Dtype, ROW_BLOCK } from "../tensor/dtype.ts";
@@ -105,12 +104,11 @@ async function uploadWeights(
   const totalBytes = entries.reduce((sum, { entry }) => sum + entry.byteLength, 0);
   let loadedBytes = 0;
   let spare = new Uint8Array(PIECE_BYTES); // goes to the device and back
-  const aside = new Uint8Array(PIECE_BYTES);
   for (const { tensor, entry } of entries) {
     checkShape(checkpoint, entry, tensor, recorded);
     for (const piece of piecesOf(entry, tensor.cols)) {
       signal?.throwIfAborted();
-      const bytes = await readPiece(entry, tensor.cols, piece, spare, aside);
+      const bytes = await readPiece(entry, tensor.cols, piece, spare);
       loadedBytes += bytes.length;
       try {
         const given = await machine.upload(tensor, piece.start, piece.count, entry.encoding, bytes);
@@ -135,30 +133,25 @@ function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor, 
 
 type Piece = { readonly start: number; readonly count: number };
 
-/** Whole blocks of rows of at most a megabyte; a permuted tensor comes in one piece. */
+/** Whole blocks of rows of at most a megabyte. */
 function* piecesOf(entry: TensorEntry, cols: number): Generator<Piece> {
   const bytesPerRow = rowBytes(entry.encoding, cols);
   const rows = entry.byteLength / bytesPerRow;
   const blocks = Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / ROW_BLOCK));
-  const step = entry.rotaryHeads === undefined ? blocks * ROW_BLOCK : rows;
+  const step = blocks * ROW_BLOCK;
   for (let start = 0; start < rows; start += step) yield { start, count: Math.min(step, rows - start) };
 }
 
-/** Into `spare` where it is large enough; a permuted piece by way of `aside`. */
+/** Into `spare` where it is large enough. */
 async function readPiece(
   entry: TensorEntry,
   cols: number,
   { start, count }: Piece,
   spare: Uint8Array<ArrayBuffer>,
-  aside: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytesPerRow = rowBytes(entry.encoding, cols);
-  const take = (from: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> => {
-    const length = count * bytesPerRow;
-    return length <= from.length ? from.subarray(0, length) : new Uint8Array(length);
-  };
-  const bytes = take(entry.rotaryHeads === undefined ? spare : aside);
+  const length = count * bytesPerRow;
+  const bytes = length <= spare.length ? spare.subarray(0, length) : new Uint8Array(length);
   await entry.source.read(entry.offset + start * bytesPerRow, bytes);
-  if (entry.rotaryHeads === undefined) return bytes;
-  return restoreRotaryRows(bytes, bytesPerRow, count, entry.rotaryHeads, take(spare));
+  return bytes;
 }

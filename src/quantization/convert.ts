@@ -2,22 +2,24 @@
  * A checkpoint as another file shall hold it: which tensors, from which, in which encoding. Reads no weights until a
  * tensor's turn comes, and then that one only.
  */
-import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
-import { readHfTensor } from "../formats/gguf/rotary-rows.ts";
+import { type Checkpoint, matrixOf, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import { requiredTensors } from "../formats/required-tensors.ts";
-import { elementCount, type FloatEncoding } from "../formats/safetensors.ts";
+import type { FloatEncoding } from "../formats/safetensors.ts";
 import { checkConfig, fromHfConfig, type Sharing } from "../model/config.ts";
 import { createSchedule } from "../model/schedule.ts";
 import { decodeBlocks, encodeBlocks } from "../tensor/blocks.ts";
 import { blockLayout, type Encoding, rowBytes } from "../tensor/encoding.ts";
 
+/** The dtypes that a file can be converted to. */
 export const targetDtypes = ["f32", "f16", "bf16", "q8", "q4"] as const;
+/** One of the dtypes that a file can be converted to. */
 export type TargetDtype = (typeof targetDtypes)[number];
 
+/** What the other file shall be. */
 export type ConvertOptions<Format extends "gguf" | "hf"> = {
   readonly format: Format;
-  /** Default: each tensor as the checkpoint has it, where `format` can hold that; else F32. */
+  /** How matrices are written. Default: each as the checkpoint has it, where `format` can hold that; else F32. */
   readonly dtype?: TargetDtype | undefined;
   /** Layer sharing. Default: the config's. */
   readonly sharing?: Sharing | undefined;
@@ -31,17 +33,18 @@ export type PlannedTensor<To extends Encoding = Encoding> = {
   readonly source: TensorEntry;
 };
 
+/** All that is decided before a byte is read. */
 export type ConvertPlan<To extends Encoding = Encoding> = {
   /** What the written model says of itself; never layer-shared. */
   readonly config: HfConfig;
-  /** In the order of the forward pass. */
+  /** The tensors in the order of the forward pass. */
   readonly tensors: readonly PlannedTensor<To>[];
-  /** What the user should know: a sentence each. */
+  /** What the user should know, a sentence each. */
   readonly notes: readonly string[];
 };
 
 /**
- * Decides on every tensor. A layer-shared model becomes one whose blocks are each applied once.
+ * Decides on every tensor; a layer-shared model becomes one whose blocks are each applied once.
  * @throws {RangeError} if the target can't express the model or the dtype.
  */
 export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"hf">): ConvertPlan<FloatEncoding>;
@@ -116,7 +119,7 @@ function ggufEncoding(
 }
 
 function wholeBlocks(encoding: Encoding, shape: readonly number[]): Encoding {
-  return shape.at(-1)! % blockLayout[encoding].elements === 0 ? encoding : "F16";
+  return matrixOf(shape).cols % blockLayout[encoding].elements === 0 ? encoding : "F16";
 }
 
 function hfEncoding({ encoding }: TensorEntry, dtype: TargetDtype | undefined): FloatEncoding {
@@ -136,7 +139,7 @@ function widthNotes(tensors: readonly PlannedTensor[], dtype: TargetDtype | unde
   if (dtype !== "q8" && dtype !== "q4") return [];
   const wide = tensors.filter(({ encoding }) => encoding === "F16");
   if (wide.length === 0) return [];
-  const widths = [...new Set(wide.map(({ shape }) => shape.at(-1)!))].join(", ");
+  const widths = [...new Set(wide.map(({ shape }) => matrixOf(shape).cols))].join(", ");
   const what = wide.length === 1 ? "1 tensor is" : `${wide.length} tensors are`;
   return [`${what} F16, since a row of ${dtype} holds whole blocks of 32: width ${widths}.`];
 }
@@ -153,9 +156,8 @@ export async function convertTensor(
   { name, shape, encoding, source }: PlannedTensor,
   measure?: (before: Float32Array, after: Float32Array) => void,
 ): Promise<Uint8Array> {
-  const cols = shape.at(-1)!;
-  const rows = elementCount(shape) / cols;
-  const stored = await readHfTensor(source);
+  const { rows, cols } = matrixOf(shape);
+  const stored = await readTensor(source);
   if (source.encoding === encoding && measure === undefined) return stored;
 
   const from = rowBytes(source.encoding, cols);

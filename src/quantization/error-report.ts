@@ -1,35 +1,39 @@
 /** How far written weights are from those that were read. */
-import { elementCount } from "../formats/safetensors.ts";
 import type { Encoding } from "../tensor/encoding.ts";
+import { elementCount } from "../formats/checkpoint.ts";
 import { convertTensor, type PlannedTensor } from "./convert.ts";
 
+/** How far one tensor is from what it was. */
 export type TensorError = {
   readonly name: string;
   readonly shape: readonly number[];
   readonly from: Encoding;
   readonly to: Encoding;
-  /** √(Σ(after − before)² / Σ before²); 0 for a tensor of zeros that stays so. */
+  /** The relative root mean square error √(Σ(after − before)² / Σ before²); 0 for a tensor of zeros that stays so. */
   readonly relativeRmsError: number;
-  /** Largest |after − before|. */
+  /** The largest |after − before|. */
   readonly maxError: number;
+  /** Bits that a weight takes in the file, scales included. */
   readonly bitsPerWeight: number;
 };
 
+/** How far all tensors are from what they were. */
 export type ErrorReport = {
   readonly tensors: readonly TensorError[];
-  /** Over all weights together. */
+  /** The same over all weights together. */
   readonly total: Pick<TensorError, "relativeRmsError" | "maxError" | "bitsPerWeight">;
 };
 
+/** Converts tensors, and keeps what they lose. */
 export type ErrorMeter = {
-  /** `convertTensor`, and compares what it wrote with what it read. */
+  /** Converts as `convertTensor` does, and compares what it wrote with what it read. */
   convert(tensor: PlannedTensor): Promise<Uint8Array>;
   report(): ErrorReport;
 };
 
 type Sums = { weights: number; bytes: number; squares: number; squaredErrors: number; maxError: number };
 
-/** Collects tensor by tensor. */
+/** Makes a meter that collects the errors of tensor after tensor. */
 export function createErrorMeter(): ErrorMeter {
   const tensors: TensorError[] = [];
   const total = emptySums();

@@ -3,12 +3,13 @@ export type AddedToken = {
   readonly id: number;
   readonly content: string;
   readonly isSpecial: boolean;
-  /** Searched for in the normalized text, not in the raw one. */
+  /** Whether it is searched for in the normalized text, not in the raw one. */
   readonly isNormalized: boolean;
-  /** Only where no word character touches it. */
+  /** Whether it counts only where no word character touches it. */
   readonly isSingleWord: boolean;
-  /** Takes the white space on its left, on its right. */
+  /** Whether it takes the white space on its left. */
   readonly stripsLeft: boolean;
+  /** Whether it takes the white space on its right. */
   readonly stripsRight: boolean;
 };
 
@@ -19,7 +20,7 @@ export type AddedTokenSplitter = (
   onToken: (id: number) => void,
 ) => void;
 
-/** Leftmost, and the longest there: what Hugging Face's Aho-Corasick automaton does. */
+/** Makes a splitter that finds the leftmost token, the longest there, as Hugging Face's Aho-Corasick automaton does. */
 export function createAddedTokenSplitter(tokens: readonly AddedToken[]): AddedTokenSplitter {
   const byContent = new Map(tokens.filter((token) => token.content !== "").map((token) => [token.content, token]));
   if (byContent.size === 0) {
@@ -47,12 +48,13 @@ export function createAddedTokenSplitter(tokens: readonly AddedToken[]): AddedTo
   };
 }
 
-/** A pattern that finds any of these strings, the longest where several begin. */
+/** Makes a pattern that finds any of these strings, the longest where several begin. */
 export function longestFirst(strings: readonly string[]): RegExp {
   const sorted = [...strings].sort((a, b) => b.length - a.length);
   return new RegExp(sorted.map(escapeRegExp).join("|"), "gu");
 }
 
+/** Writes a text as a pattern that matches just this text. */
 export function escapeRegExp(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }

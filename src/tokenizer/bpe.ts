@@ -4,6 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 
+/** A pair of symbols and the symbol that it becomes; the pair of the lowest rank is merged first. */
 export type Merge = { left: number; right: number; rank: number; merged: number };
 
 /**
@@ -22,6 +23,7 @@ const POSITIONS = 2 ** 32;
 /** Up to here scanning beats the heap; words of prose are shorter. */
 const SHORT = 24;
 
+/** Makes a merger from a table of pairs. @throws {FormatError} for more than 2²¹ of them. */
 export function createMerger(merges: readonly Merge[]): Merger {
   if (merges.length > MAX_MERGES) {
     throw new FormatError(`tokenizer: at most ${MAX_MERGES} merges are supported, got ${merges.length}.`);
@@ -146,10 +148,11 @@ function createHeap(capacity: number): { push(key: number): void; pop(): number 
   };
 }
 
-/** How words were encoded before. Prose repeats its words: the hit rate is above 95 %. */
+/** Prose repeats its words: so many, of at most such a length, are found again above 95 % of the time. */
 const MAX_CACHED_WORDS = 65_536;
 const MAX_CACHED_LENGTH = 48;
 
+/** Makes an encoder that appends a word's tokens to `out` and remembers them for the next time. */
 export function cacheWords(encodeWord: (word: string) => readonly number[]): (word: string, out: number[]) => void {
   const cache = new Map<string, readonly number[]>();
   return (word, out) => {

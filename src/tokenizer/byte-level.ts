@@ -6,7 +6,7 @@ export const byteCharacters: readonly string[] = makeByteCharacters();
 
 const byteOfCharacter = new Map(byteCharacters.map((character, byte) => [character, byte]));
 
-/** The bytes that a vocabulary entry stands for; its own UTF-8 if a character is outside the alphabet. */
+/** Gives the bytes that a vocabulary entry stands for; its own UTF-8 if a character is outside the alphabet. */
 export function byteLevelBytes(entry: string): Uint8Array {
   const bytes: number[] = [];
   for (const character of entry) {
@@ -36,7 +36,7 @@ export const LLAMA3_WORDS =
 export const QWEN2_WORDS: string = LLAMA3_WORDS.replace("{1,3}", "");
 
 /**
- * A pattern in the dialect of Hugging Face's tokenizers (Oniguruma) as a JavaScript one. Knows what pre-tokenizers use:
+ * Translates a pattern from the dialect of Hugging Face's tokenizers (Oniguruma) into JavaScript's. It knows what pre-tokenizers use:
  * Unicode's `\s` and `\d`, and case-insensitive groups `(?i:…)` of plain text.
  */
 export function translatePattern(pattern: string): RegExp {

@@ -4,6 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 
+/** Makes a function that applies the rules in `blob` to a text. @throws {FormatError} if they point outside of it. */
 export function createCharsmap(blob: Uint8Array, name: string): (text: string) => string {
   const view = new DataView(blob.buffer, blob.byteOffset, blob.byteLength);
   const trieBytes = blob.length >= 4 ? view.getUint32(0, true) : 0;

@@ -1,8 +1,10 @@
 import { Template } from "@huggingface/jinja";
 
-import { FormatError } from "../errors.ts";
+import { FormatError, oneLine } from "../errors.ts";
 
+/** One turn of a conversation; `role` is mostly `system`, `user` or `assistant`. */
 export type ChatMessage = { readonly role: string; readonly content: string };
+/** How a conversation is rendered; `addGenerationPrompt` ends it with the start of an answer. Default: false. */
 export type ChatOptions = { readonly addGenerationPrompt?: boolean };
 
 /** Compiles a chat template when it is first used: most runs never chat. */
@@ -25,7 +27,9 @@ export function createChatRenderer(
         add_generation_prompt: options.addGenerationPrompt ?? false,
       });
     } catch (cause) {
-      throw new TypeError(`renderChat: the chat template refused the messages: ${messageOf(cause)}`, { cause });
+      throw new TypeError(oneLine(`renderChat: the chat template refused the messages: ${messageOf(cause)}`), {
+        cause,
+      });
     }
   };
 }

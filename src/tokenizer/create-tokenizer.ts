@@ -19,7 +19,7 @@ export type TokenizerSource =
   | { readonly kind: "gguf"; readonly metadata: ReadonlyMap<string, unknown> };
 
 /**
- * tokenizer.json counts before tokenizer.model, as in transformers.
+ * Makes the tokenizer that a checkpoint brings along; tokenizer.json counts before tokenizer.model, as in transformers.
  * @returns undefined if there is no tokenizer.
  * @throws {FormatError} if a file is damaged, or of a kind that is not supported (Unigram, WordPiece, …).
  */

@@ -9,7 +9,10 @@ import { SPACE } from "./sentencepiece.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** @throws {FormatError} for what GGUF can say and tokenizer.json can't. */
+/**
+ * Writes tokenizer.json and tokenizer_config.json, as parsed values, for the vocabulary in a GGUF file's metadata.
+ * @throws {FormatError} for what GGUF can say and tokenizer.json can't.
+ */
 export function ggufToTokenizerJson(metadata: ReadonlyMap<string, unknown>): { tokenizer: Json; config: Json } {
   const vocabulary = readGgufMetadata(metadata);
   const { tokens, types, specials } = vocabulary;
@@ -44,7 +47,7 @@ export function ggufToTokenizerJson(metadata: ReadonlyMap<string, unknown>): { t
   return { tokenizer, config };
 }
 
-/** Of a user-defined piece the text as it stands in the input, where its spaces are no ▁ yet. */
+/** A user-defined piece is searched for in the input, where its spaces are no ▁ yet. */
 function addedToken(id: number, text: string, special: boolean): Json {
   const content = special ? text : text.replaceAll(SPACE, " ");
   return { id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special };
@@ -100,7 +103,7 @@ function byteLevelSteps({ pre, words, ignoresMerges, addsSpacePrefix, merges }: 
   };
 }
 
-/** As transformers converts a SentencePiece model (convert_slow_tokenizer.py, LlamaConverter). */
+/** The steps that transformers gives a SentencePiece model (convert_slow_tokenizer.py, LlamaConverter). */
 function sentencePieceSteps(vocabulary: LlamaVocabulary): Steps {
   const { tokens, types, addsSpacePrefix, removesExtraSpaces } = vocabulary;
   if (removesExtraSpaces) {

@@ -30,14 +30,14 @@ type Vocabulary = {
   readonly specials: Pick<TokenizerParts, "bosToken" | "eosTokens" | "addsBos" | "chatTemplate" | "templateVariables">;
 };
 
-/** SentencePiece BPE. */
+/** A vocabulary of SentencePiece's BPE. */
 export type LlamaVocabulary = Vocabulary & {
   readonly kind: "llama";
   readonly scores: ArrayLike<number>;
   readonly removesExtraSpaces: boolean;
 };
 
-/** Byte-level BPE. */
+/** A vocabulary of byte-level BPE. */
 export type Gpt2Vocabulary = Vocabulary & {
   readonly kind: "gpt2";
   readonly pre: string;
@@ -47,13 +47,16 @@ export type Gpt2Vocabulary = Vocabulary & {
   readonly merges: readonly (readonly [string, string])[];
 };
 
-/** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
+/** Reads the vocabulary, ready to encode. @throws {FormatError} as `readGgufMetadata` does. */
 export function readGgufVocabulary(metadata: Metadata): TokenizerParts {
   const vocabulary = readGgufMetadata(metadata);
   return vocabulary.kind === "llama" ? createLlamaParts(vocabulary) : createGpt2Parts(vocabulary);
 }
 
-/** @throws {FormatError} if a key is missing or malformed, or the kind of vocabulary is not supported. */
+/**
+ * Reads and checks the keys `tokenizer.*`.
+ * @throws {FormatError} if one is missing or malformed, or the kind of vocabulary is not supported.
+ */
 export function readGgufMetadata(metadata: Metadata): LlamaVocabulary | Gpt2Vocabulary {
   const kind = metadata.get("tokenizer.ggml.model");
   if (kind !== "llama" && kind !== "gpt2") {

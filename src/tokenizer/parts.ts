@@ -1,9 +1,9 @@
 /** What a vocabulary of any kind is read into; `assembleTokenizer` makes the Tokenizer of it. */
 export type TokenizerParts = {
-  /** For messages. */
+  /** The file's name, for messages. */
   readonly name: string;
   readonly vocabSize: number;
-  /** The bytes of the text that a token stands for, special tokens included; undefined for an id without a token. */
+  /** Gives the bytes of the text that a token stands for, special tokens included; undefined for an id without a token. */
   tokenBytes(token: number): Uint8Array | undefined;
   /** Appends the text's tokens, special ones included; no beginning-of-text token. The text is well-formed. */
   encodeText(text: string, out: number[]): void;
@@ -11,11 +11,11 @@ export type TokenizerParts = {
   readonly bosToken: number | undefined;
   readonly eosTokens: readonly number[];
   readonly addsBos: boolean;
-  /** Encoding puts a space in front of a text; decoding drops it. */
+  /** Whether encoding puts a space in front of a text, which decoding drops. */
   readonly dropsFirstSpace: boolean;
-  /** See createUtf8Stream. */
+  /** Whether a broken sequence of UTF-8 becomes one U+FFFD for each of its bytes (utf8.ts). */
   readonly isReplacedPerByte: boolean;
   readonly chatTemplate: string | undefined;
-  /** bos_token and the like, for the chat template. */
+  /** The chat template's variables: bos_token and the like. */
   readonly templateVariables: Readonly<Record<string, string>>;
 };

@@ -4,23 +4,34 @@
  */
 import { FormatError } from "../errors.ts";
 
+/** What a piece is for. */
 export type PieceType = "normal" | "unknown" | "control" | "user-defined" | "unused" | "byte";
+/**
+ * An entry of the vocabulary; its id is its place in the list, and the pair with the highest-scored result is merged
+ * first.
+ */
 export type Piece = { readonly text: string; readonly score: number; readonly type: PieceType };
 
+/** What a `.model` file says, as far as encoding needs it. */
 export type SentencePieceModel = {
   readonly pieces: readonly Piece[];
+  /** The beginning-of-text piece; −1 for none. */
   readonly bosId: number;
+  /** The end-of-text piece; −1 for none. */
   readonly eosId: number;
   readonly normalizer: {
-    /** Precompiled rules; empty for identity. */
+    /** Precompiled rules (charsmap.ts); empty for none. */
     readonly charsmap: Uint8Array;
+    /** Whether a text gets a space in front. */
     readonly addDummyPrefix: boolean;
+    /** Whether runs of spaces become one, and those at the ends go. */
     readonly removeExtraWhitespaces: boolean;
+    /** Whether spaces become U+2581. */
     readonly escapeWhitespaces: boolean;
   };
 };
 
-/** By number in the .model; llama.cpp's llama_token_type numbers them alike. */
+/** The type of each number in the .model; llama.cpp's llama_token_type numbers them alike. */
 export const PIECE_TYPES: readonly (PieceType | undefined)[] = [
   undefined,
   "normal",
@@ -34,7 +45,7 @@ export const PIECE_TYPES: readonly (PieceType | undefined)[] = [
 const MAX_PIECES = 1_048_576;
 const MODEL_TYPES = ["?", "Unigram", "BPE", "word", "character"];
 
-/** @throws {FormatError} if the bytes are no SentencePiece BPE model. */
+/** Reads a `.model` file. @throws {FormatError} if the bytes are no SentencePiece BPE model. */
 export function readSentencePieceModel(bytes: Uint8Array, name = "tokenizer.model"): SentencePieceModel {
   const pieces: Piece[] = [];
   let modelType = 1; // the proto's default, UNIGRAM

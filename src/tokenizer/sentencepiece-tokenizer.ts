@@ -1,4 +1,4 @@
-/** From SentencePiece pieces, of a `.model` file or of a GGUF, to the parts of a tokenizer. */
+/** Makes the parts of a tokenizer from SentencePiece pieces, of a `.model` file or of a GGUF. */
 import { FormatError } from "../errors.ts";
 import { createAddedTokenSplitter, type AddedToken } from "./added-tokens.ts";
 import type { TokenizerParts } from "./parts.ts";
@@ -15,7 +15,7 @@ import {
 /** Added tokens may follow the pieces, with few or no gaps. */
 const MAX_ADDED_GAP = 65_536;
 
-/** transformers' LlamaTokenizer with `legacy: true`: every text between special tokens gets its own dummy prefix. */
+/** Encodes as transformers' LlamaTokenizer does with `legacy: true`: every text between special tokens gets its own dummy prefix. */
 export function createSentencePieceParts(
   model: SentencePieceModel,
   config: TokenizerConfig,
@@ -82,6 +82,7 @@ export function createSentencePieceParts(
   };
 }
 
+/** Makes an added token that takes no white space and is found in the raw text, anywhere. */
 export function plainAddedToken(id: number, content: string, isSpecial: boolean): AddedToken {
   return { id, content, isSpecial, isNormalized: false, isSingleWord: false, stripsLeft: false, stripsRight: false };
 }

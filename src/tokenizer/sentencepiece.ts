@@ -8,10 +8,15 @@ import { cacheWords, createMerger, type Merge } from "./bpe.ts";
 import { createCharsmap } from "./charsmap.ts";
 import type { SentencePieceModel } from "./sentencepiece-model.ts";
 
+/** The lower one eighth block, which stands for a space in pieces. */
 export const SPACE = "\u2581";
 /** Every cut of every piece is a possible merge; real pieces are at most a few dozen characters long. */
 const MAX_PIECE_LENGTH = 512;
 
+/**
+ * Makes an encoder that appends a text's tokens to `out`.
+ * @throws {FormatError} naming `name` if pieces are there twice, too long, or none is unknown.
+ */
 export function createSentencePieceEncoder(
   model: SentencePieceModel,
   name: string,
@@ -109,12 +114,12 @@ export function createSentencePieceEncoder(
   };
 }
 
-/** Nothing merges across the edge of a word unless some piece has a space inside. */
+/** Whether a piece has a space inside; unless one has, nothing merges across the edge of a word. */
 export function hasSpaceInside(piece: string): boolean {
   return /[^\u2581]\u2581/u.test(piece);
 }
 
-/** Words with the spaces before them. */
+/** Cuts a text into words, each with the spaces before it. */
 export function* cutBeforeSpaces(text: string): Generator<string> {
   let start = 0;
   while (start < text.length) {
@@ -210,7 +215,7 @@ function createNormalizer(
   };
 }
 
-/** @throws {FormatError} unless the text is `<0x00>` … `<0xFF>`. */
+/** Reads the byte that a piece stands for. @throws {FormatError} unless its text is `<0x00>` … `<0xFF>`. */
 export function byteOf(text: string, name: string): number {
   const match = /^<0x([0-9A-F]{2})>$/.exec(text);
   if (!match) throw new FormatError(`${name}: a byte piece must read <0x00>…<0xFF>, got ${JSON.stringify(text)}.`);

@@ -1,9 +1,11 @@
 /** What tokenizer_config.json says, in any of the forms transformers has written over the years. */
 import type { AddedToken } from "./added-tokens.ts";
+import { isRecord } from "./json-checks.ts";
 
+/** Parsed tokenizer_config.json. */
 export type TokenizerConfig = Readonly<Record<string, unknown>>;
 
-/** bos_token and the like: a string, or an object with `content`. */
+/** Reads bos_token and the like: a string, or an object with `content`; undefined if there is none. */
 export function namedToken(config: TokenizerConfig, key: string): string | undefined {
   const value = config[key];
   if (typeof value === "string") return value;
@@ -11,7 +13,7 @@ export function namedToken(config: TokenizerConfig, key: string): string | undef
   return undefined;
 }
 
-/** The variables that transformers gives a chat template besides the messages. */
+/** Gives the variables that transformers gives a chat template besides the messages. */
 export function templateVariables(config: TokenizerConfig): Record<string, string> {
   const variables: Record<string, string> = {};
   for (const key of ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"]) {
@@ -21,7 +23,7 @@ export function templateVariables(config: TokenizerConfig): Record<string, strin
   return variables;
 }
 
-/** `chat_template`: a string, or a list of named ones of which `default` counts. */
+/** Reads `chat_template`: a string, or a list of named ones of which `default` counts. */
 export function chatTemplateOf(config: TokenizerConfig): string | undefined {
   const value = config["chat_template"];
   if (typeof value === "string") return value;
@@ -34,7 +36,7 @@ export function chatTemplateOf(config: TokenizerConfig): string | undefined {
   return undefined;
 }
 
-/** `added_tokens_decoder`: an id to a token. */
+/** Reads `added_tokens_decoder`, which holds tokens by id. */
 export function addedTokensOf(config: TokenizerConfig): AddedToken[] {
   const decoder = config["added_tokens_decoder"];
   if (!isRecord(decoder)) return [];
@@ -44,7 +46,7 @@ export function addedTokensOf(config: TokenizerConfig): AddedToken[] {
   });
 }
 
-/** @returns undefined unless the entry has a text and the id is a whole number. */
+/** Reads an added token; undefined unless the entry has a text and the id is a whole number. */
 export function readAddedToken(entry: unknown, id: unknown): AddedToken | undefined {
   if (!isRecord(entry) || typeof entry["content"] !== "string") return undefined;
   if (typeof id !== "number" || !Number.isSafeInteger(id) || id < 0) return undefined;
@@ -57,8 +59,4 @@ export function readAddedToken(entry: unknown, id: unknown): AddedToken | undefi
     stripsLeft: entry["lstrip"] === true,
     stripsRight: entry["rstrip"] === true,
   };
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

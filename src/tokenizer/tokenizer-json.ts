@@ -3,27 +3,26 @@
  * `@huggingface/tokenizers` 0.2 gives the same ids, at a tenth of the speed.
  */
 import { FormatError } from "../errors.ts";
-import { createBpeEncoder, inSequence, splitBy, type PreTokenizer } from "./bpe-tokenizer.ts";
-import { byteLevelBytes, GPT2_WORDS, translatePattern } from "./byte-level.ts";
-import { escapeRegExp, type AddedToken } from "./added-tokens.ts";
+import type { AddedToken } from "./added-tokens.ts";
+import { createBpeEncoder } from "./bpe-tokenizer.ts";
+import { byteLevelBytes } from "./byte-level.ts";
+import { isRecord, record, show, unsupported, type Json } from "./json-checks.ts";
 import type { TokenizerParts } from "./parts.ts";
 import { SPACE } from "./sentencepiece.ts";
 import {
   addedTokensOf,
   chatTemplateOf,
-  isRecord,
   namedToken,
   readAddedToken,
   templateVariables,
   type TokenizerConfig,
 } from "./tokenizer-config.ts";
+import { mentions, readDecoder, readNormalizer, readPreTokenizer } from "./tokenizer-json-steps.ts";
 
 /** The largest vocabularies in use have 262,144 entries. */
 const MAX_VOCABULARY = 1_048_576;
 
-type Json = Readonly<Record<string, unknown>>;
-
-/** @throws {FormatError} if the file is no JSON, lacks a part, or uses one that is not supported. */
+/** Reads tokenizer.json. @throws {FormatError} if it is no JSON, lacks a part, or uses one that is not supported. */
 export function readTokenizerJson(bytes: Uint8Array, config: TokenizerConfig, name = "tokenizer.json"): TokenizerParts {
   const root = parse(bytes, name);
   const model = record(root["model"], "model", name);
@@ -113,7 +112,7 @@ function readVocabulary(value: unknown, name: string): Map<string, number> {
   const entries = Object.entries(record(value, "model.vocab", name));
   for (const [entry, id] of entries) {
     if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= MAX_VOCABULARY) {
-      throw new FormatError(`${name}: model.vocab: ${JSON.stringify(entry)} needs an id below ${MAX_VOCABULARY}.`);
+      throw new FormatError(`${name}: model.vocab: ${show(entry)} needs an id below ${MAX_VOCABULARY}.`);
     }
   }
   return new Map(entries as [string, number][]);
@@ -121,12 +120,12 @@ function readVocabulary(value: unknown, name: string): Map<string, number> {
 
 /** Pairs are written as `"a b"` or, since 2024, as `["a", "b"]`. */
 function readMerges(value: unknown, name: string): [string, string][] {
-  if (!Array.isArray(value)) throw new FormatError(`${name}: model.merges must be a list, got ${typeof value}.`);
+  if (!Array.isArray(value)) throw new FormatError(`${name}: model.merges must be a list, got ${show(value)}.`);
   return value.map((merge: unknown, index) => {
     const pair: unknown[] = typeof merge === "string" ? merge.split(" ") : Array.isArray(merge) ? merge : [];
     const [left, right] = pair;
     if (pair.length !== 2 || typeof left !== "string" || typeof right !== "string") {
-      throw new FormatError(`${name}: merge ${index} must be a pair of strings, got ${JSON.stringify(merge)}.`);
+      throw new FormatError(`${name}: merge ${index} must be a pair of strings, got ${show(merge)}.`);
     }
     return [left, right];
   });
@@ -148,125 +147,6 @@ function readAddedTokens(root: Json, config: TokenizerConfig, name: string): Add
   return [...byId.values()];
 }
 
-function readNormalizer(value: unknown, name: string): (text: string) => string {
-  if (value === null || value === undefined) return (text) => text;
-  const normalizer = record(value, "normalizer", name);
-  switch (normalizer["type"]) {
-    case "Sequence": {
-      const steps = list(normalizer["normalizers"], "normalizer", name).map((step) => readNormalizer(step, name));
-      return (text) => steps.reduce((result, step) => step(result), text);
-    }
-    case "Prepend": {
-      const prefix = text(normalizer["prepend"], "normalizer prepend", name);
-      return (text) => (text === "" ? "" : prefix + text);
-    }
-    case "Replace": {
-      const pattern = readPattern(normalizer["pattern"], name);
-      const content = text(normalizer["content"], "normalizer content", name);
-      return (text) => text.replace(pattern, () => content);
-    }
-    case "NFC":
-    case "NFD":
-    case "NFKC":
-    case "NFKD": {
-      const form = normalizer["type"];
-      return (text) => text.normalize(form);
-    }
-    case "Lowercase":
-      return (text) => text.toLowerCase();
-    default:
-      throw unsupported("normalizer", normalizer["type"], name);
-  }
-}
-
-function readPreTokenizer(value: unknown, name: string): PreTokenizer {
-  if (value === null || value === undefined) return (texts) => [...texts];
-  const step = record(value, "pre_tokenizer", name);
-  switch (step["type"]) {
-    case "Sequence":
-      return inSequence(
-        list(step["pretokenizers"], "pre_tokenizer", name).map((inner) => readPreTokenizer(inner, name)),
-      );
-    case "Digits":
-      return splitBy(step["individual_digits"] === true ? /\p{N}/gu : /\p{N}+/gu);
-    case "ByteLevel": {
-      const words = step["use_regex"] === false ? undefined : splitBy(translatePattern(GPT2_WORDS));
-      const prefix: PreTokenizer = (texts) => texts.map((text) => (text.startsWith(" ") ? text : ` ${text}`));
-      return inSequence([...(step["add_prefix_space"] === true ? [prefix] : []), ...(words ? [words] : [])]);
-    }
-    case "Split": {
-      const behavior = step["behavior"];
-      const pattern = readPattern(step["pattern"], name);
-      if (step["invert"] === true) {
-        // The matches are what lies between: they stay, and what is not matched is the delimiter.
-        if (behavior === "Removed") return (texts) => texts.flatMap((text) => text.match(pattern) ?? []);
-        if (behavior === "Isolated") return splitBy(pattern);
-      } else {
-        if (behavior === "Isolated") return splitBy(pattern);
-        if (behavior === "Removed") return splitBy(pattern, "between");
-      }
-      throw unsupported("pre_tokenizer Split behavior", behavior, name);
-    }
-    case "Metaspace": {
-      const scheme = step["prepend_scheme"] ?? (step["add_prefix_space"] === false ? "never" : "always");
-      const mark = text(step["replacement"] ?? SPACE, "pre_tokenizer replacement", name);
-      const cut = splitBy(new RegExp(`${escapeRegExp(mark)}[^${escapeRegExp(mark)}]*`, "gu"));
-      return (texts, isStart) => {
-        const marked = texts.map((text, index) => {
-          const spaced = text.replaceAll(" ", mark);
-          const isPrefixed = scheme === "always" || (scheme === "first" && isStart && index === 0);
-          return isPrefixed && !spaced.startsWith(mark) ? mark + spaced : spaced;
-        });
-        return step["split"] === false ? marked : cut(marked, isStart);
-      };
-    }
-    default:
-      throw unsupported("pre_tokenizer", step["type"], name);
-  }
-}
-
-function readPattern(value: unknown, name: string): RegExp {
-  const pattern = record(value, "pattern", name);
-  if (typeof pattern["String"] === "string") return new RegExp(escapeRegExp(pattern["String"]), "gu");
-  try {
-    if (typeof pattern["Regex"] === "string") return translatePattern(pattern["Regex"]);
-  } catch (cause) {
-    throw new FormatError(`${name}: the pattern ${JSON.stringify(pattern["Regex"])} is not supported.`, { cause });
-  }
-  throw unsupported("pattern", Object.keys(pattern)[0], name);
-}
-
-function readDecoder(value: unknown, name: string): { isByteLevel: boolean; dropsFirstSpace: boolean } {
-  const decoder = record(value, "decoder", name);
-  const steps = decoder["type"] === "Sequence" ? list(decoder["decoders"], "decoder", name) : [decoder];
-  let isByteLevel = false;
-  let dropsFirstSpace = false;
-  for (const inner of steps) {
-    const step = record(inner, "decoder", name);
-    switch (step["type"]) {
-      case "ByteLevel":
-        isByteLevel = true;
-        break;
-      case "Metaspace":
-        dropsFirstSpace = step["prepend_scheme"] !== "never" && step["add_prefix_space"] !== false;
-        break;
-      case "Strip":
-        if (step["content"] !== " " || step["start"] !== 1 || step["stop"] !== 0) {
-          throw unsupported("decoder Strip", JSON.stringify(step), name);
-        }
-        dropsFirstSpace = true;
-        break;
-      case "Replace": // ▁ to a space
-      case "ByteFallback":
-      case "Fuse":
-        break;
-      default:
-        throw unsupported("decoder", step["type"], name);
-    }
-  }
-  return { isByteLevel, dropsFirstSpace };
-}
-
 /** The special token that a TemplateProcessing post-processor puts in front of one text. */
 function templateStart(value: unknown): number | undefined {
   if (!isRecord(value)) return undefined;
@@ -279,33 +159,4 @@ function templateStart(value: unknown): number | undefined {
   const entry = isRecord(tokens) ? tokens[String(first["SpecialToken"]["id"])] : undefined;
   const id: unknown = isRecord(entry) && Array.isArray(entry["ids"]) ? entry["ids"][0] : undefined;
   return typeof id === "number" ? id : undefined;
-}
-
-function mentions(step: unknown, type: string): boolean {
-  if (!isRecord(step)) return false;
-  if (step["type"] === type) return true;
-  return Array.isArray(step["pretokenizers"]) && step["pretokenizers"].some((inner) => mentions(inner, type));
-}
-
-function record(value: unknown, where: string, name: string): Json {
-  if (!isRecord(value)) throw new FormatError(`${name}: ${where} must be an object, got ${describe(value)}.`);
-  return value;
-}
-
-function list(value: unknown, where: string, name: string): unknown[] {
-  if (!Array.isArray(value)) throw new FormatError(`${name}: ${where} must hold a list, got ${describe(value)}.`);
-  return value;
-}
-
-function text(value: unknown, where: string, name: string): string {
-  if (typeof value !== "string") throw new FormatError(`${name}: ${where} must be a string, got ${describe(value)}.`);
-  return value;
-}
-
-function describe(value: unknown): string {
-  return value === null ? "null" : Array.isArray(value) ? "a list" : typeof value;
-}
-
-function unsupported(where: string, value: unknown, name: string): FormatError {
-  return new FormatError(`${name}: ${where} of type ${JSON.stringify(value)} is not supported.`);
 }

@@ -174,6 +174,10 @@ describe("renderChat", () => {
     expect(() => tokenizer.renderChat([])).toThrowErrorMatchingInlineSnapshot(
       `[TypeError: renderChat: the chat template refused the messages: no messages]`,
     );
+    const loud = load("llama.json", { chat_template: "{{ raise_exception('roles\\n  must alternate') }}" });
+    expect(() => loud.renderChat([])).toThrowErrorMatchingInlineSnapshot(
+      `[TypeError: renderChat: the chat template refused the messages: roles must alternate]`,
+    );
     expect(() => load("sp-fallback.model").renderChat([])).toThrowErrorMatchingInlineSnapshot(
       `[RangeError: renderChat: a chat template is required, tokenizer.model has none. Use an instruction-tuned model.]`,
     );
@@ -302,6 +306,10 @@ describe("damaged files", () => {
     expect(json("{")).toThrow(FormatError);
     expect(json('{"model": {"type": "WordPiece"}}')).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: tokenizer.json: model of type "WordPiece" is not supported.]`,
+    );
+    const deep = "[".repeat(100_000) + "]".repeat(100_000);
+    expect(json(`{"model": {"type": ${deep}}}`)).toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: tokenizer.json: model of type a list is not supported.]`,
     );
     expect(
       json('{"model": {"vocab": {"a": 0}, "merges": ["a b"]}, "decoder": {"type": "ByteLevel"}}'),

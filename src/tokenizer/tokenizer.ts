@@ -6,36 +6,42 @@ import { createChatRenderer, type ChatMessage, type ChatOptions } from "./chat-t
 import type { TokenizerParts } from "./parts.ts";
 import { createUtf8Stream, toWellFormed, type Utf8Stream } from "./utf8.ts";
 
+/** How a text becomes tokens. */
 export type EncodeOptions = {
   /** Put the beginning-of-text token in front. Default: as the tokenizer's files say. */
   readonly addBos?: boolean;
 };
 
+/** How tokens become text. */
 export type DecodeOptions = {
   /** Leave out special tokens such as `</s>`. Default false, as in transformers. */
   readonly skipSpecial?: boolean;
 };
 
+/** Decodes tokens one by one. */
 export type StreamDecoder = {
-  /** The text that this token completes; "" while a character is incomplete. */
+  /** Gives the text that this token completes; "" while a character is incomplete. */
   push(token: number): string;
-  /** U+FFFD if the last character never got complete, else "". */
+  /** Gives U+FFFD if the last character never got complete, else "". */
   end(): string;
 };
 
+/** Turns text into token ids and back. */
 export type Tokenizer = {
   /** Ids are below this; the model's embedding may have more rows. */
   readonly vocabSize: number;
+  /** Begins a text. */
   readonly bosToken: number | undefined;
+  /** Any of them ends a text. */
   readonly eosTokens: readonly number[];
   /**
-   * Text that spells a special token becomes that token, as in transformers: escape what users type if that matters.
-   * Lone surrogates count as U+FFFD. An end-of-text token is never added.
+   * Encodes a text. Where it spells a special token it becomes that token, as in transformers: escape what users type if that
+   * matters. Lone surrogates count as U+FFFD. An end-of-text token is never added.
    * @example tokenizer.encode("Once upon a time"); // [1, 9038, 2501, 263, 931]
    */
   encode(text: string, options?: EncodeOptions): number[];
   /**
-   * Invalid UTF-8 becomes U+FFFD. Spaces are never "cleaned up". An id without a token (rows that pad a model's
+   * Decodes tokens. Invalid UTF-8 becomes U+FFFD. Spaces are never "cleaned up". An id without a token (rows that pad a model's
    * embedding) gives nothing, as in transformers.
    * @throws {RangeError} for what is no id at all.
    */
@@ -45,15 +51,16 @@ export type Tokenizer = {
    * `context`, the tokens that came before.
    */
   createDecoder(context?: ArrayLike<number>, options?: DecodeOptions): StreamDecoder;
-  /** The bytes that a token adds to the text; a token may be a part of a character. */
+  /** Gives the bytes that a token adds to the text; a token may be a part of a character. */
   tokenToBytes(token: number): Uint8Array;
-  /** For display: the token's text, its leading space included; bytes of half a character show as U+FFFD. */
+  /** Gives a token's text for display, its leading space included; bytes of half a character show as U+FFFD. */
   tokenText(token: number): string;
+  /** Whether a token is no text but a sign, such as `</s>`. */
   isSpecial(token: number): boolean;
-  /** Jinja source. */
+  /** The chat template's Jinja source. */
   readonly chatTemplate: string | undefined;
   /**
-   * The prompt for a conversation, as transformers' apply_chat_template(tokenize=False). It holds the beginning-of-text
+   * Writes the prompt for a conversation, as transformers' apply_chat_template(tokenize=False) does. It holds the beginning-of-text
    * token if the template wants one: encode it with `{ addBos: false }`.
    * @throws {RangeError} if there is no chat template, {TypeError} if the template refuses the messages.
    */
@@ -62,6 +69,7 @@ export type Tokenizer = {
 
 const NO_BYTES = new Uint8Array(0);
 
+/** Makes a Tokenizer. @throws {FormatError} if a special token is not in the vocabulary. */
 export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
   const { vocabSize, bosToken, specialTokens, name } = parts;
   for (const token of [bosToken, ...parts.eosTokens]) {

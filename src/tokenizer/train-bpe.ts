@@ -7,13 +7,15 @@ import { FormatError } from "../errors.ts";
 import { inSequence, splitBy, type PreTokenizer } from "./bpe-tokenizer.ts";
 import { byteCharacters, GPT2_WORDS, translatePattern } from "./byte-level.ts";
 
+/** What the vocabulary shall hold. */
 export type BpeTrainerOptions = {
-  /** Entries in all: special tokens, 256 bytes, merges. */
+  /** How many entries there are in all: special tokens, 256 bytes, merges. */
   readonly vocabSize: number;
-  /** Ids 0, 1, …; the first one ends a text. Default: `<|endoftext|>` alone. */
+  /** The entries with the ids 0, 1, …; the first one ends a text. Default: `<|endoftext|>` alone. */
   readonly specialTokens?: readonly string[];
 };
 
+/** Counts words, and then finds the merges. */
 export type BpeTrainer = {
   /** Counts the words of a document. */
   add(text: string): void;
@@ -30,17 +32,22 @@ export type TrainedTokenizer = {
   readonly tokenizerConfig: Readonly<Record<string, unknown>>;
 };
 
+/** GPT-2's name for what stands between texts. */
 export const END_OF_TEXT = "<|endoftext|>";
 
 /** Pairs of ids are kept as one number. */
 const MAX_VOCABULARY = 2 ** 20;
 /** A pair that occurs once is no pattern. */
 const MIN_PAIR_COUNT = 2;
-/** Of more words than these, those seen once are forgotten: they make no merge unless they come again. */
+/** Once there are more words than these, those seen once are forgotten: they make no merge unless they come again. */
 const MAX_WORDS = 4_000_000;
 
 const preTokenize: PreTokenizer = inSequence([splitBy(/\p{N}/gu), splitBy(translatePattern(GPT2_WORDS))]);
 
+/**
+ * Makes a trainer. @throws {RangeError} for a vocabulary without room for the bytes, or special tokens that are
+ * equal.
+ */
 export function createBpeTrainer({ vocabSize, specialTokens = [END_OF_TEXT] }: BpeTrainerOptions): BpeTrainer {
   const smallest = specialTokens.length + 256;
   if (!Number.isInteger(vocabSize) || vocabSize < smallest || vocabSize > MAX_VOCABULARY) {
@@ -77,6 +84,11 @@ export function createBpeTrainer({ vocabSize, specialTokens = [END_OF_TEXT] }: B
   };
 }
 
+/** A word of the text in ids, and how often it is there. */
+type Word = { readonly symbols: number[]; readonly count: number };
+/** How often two ids stand side by side, and the words that may hold them. */
+type Pair = { count: number; words: Word[] };
+
 /** Adds to `entries` until it holds `vocabSize`, or no pair is left. */
 function findMerges(counts: ReadonlyMap<string, number>, entries: string[], vocabSize: number): [string, string][] {
   const ids = new Map(entries.map((entry, id) => [entry, id]));
@@ -84,23 +96,21 @@ function findMerges(counts: ReadonlyMap<string, number>, entries: string[], voca
   const encoder = new TextEncoder();
 
   // A merge takes one pair, in all words that hold it; how often each pair occurs is kept up to date.
-  const words: number[][] = [];
-  const wordCounts: number[] = [];
-  const pairs = new Map<number, { count: number; words: number[] }>();
+  const pairs = new Map<number, Pair>();
   const queue = createPairQueue();
 
-  function change(word: number, left: number, right: number, by: number): void {
+  function change(word: Word, left: number, right: number, by: number): void {
     const key = left * MAX_VOCABULARY + right;
     let pair = pairs.get(key);
     if (pair === undefined) pairs.set(key, (pair = { count: 0, words: [] }));
     pair.count += by;
     if (by > 0 && pair.words.at(-1) !== word) pair.words.push(word);
-    if (by > 0) grown.add(key);
+    if (by > 0) grown.set(key, pair);
   }
 
-  const grown = new Set<number>(); // pairs to queue anew
+  const grown = new Map<number, Pair>(); // pairs to queue anew
   function queueGrown(): void {
-    for (const key of grown) queue.push(key, pairs.get(key)!.count);
+    for (const [key, { count }] of grown) queue.push(key, count);
     grown.clear();
   }
 
@@ -108,8 +118,7 @@ function findMerges(counts: ReadonlyMap<string, number>, entries: string[], voca
     const bytes = encoder.encode(text);
     if (bytes.length < 2) continue;
     const symbols = Array.from(bytes, (byte) => byteIds[byte]!);
-    const word = words.push(symbols) - 1;
-    wordCounts.push(count);
+    const word = { symbols, count };
     for (let i = 1; i < symbols.length; i++) change(word, symbols[i - 1]!, symbols[i]!, count);
   }
   queueGrown();
@@ -141,9 +150,8 @@ function findMerges(counts: ReadonlyMap<string, number>, entries: string[], voca
   }
   return merges;
 
-  function mergeInWord(word: number, left: number, right: number, merged: number): void {
-    const symbols = words[word]!;
-    const count = wordCounts[word]!;
+  function mergeInWord(word: Word, left: number, right: number, merged: number): void {
+    const { symbols, count } = word;
     let kept = 0;
     for (let i = 0; i < symbols.length; i++) {
       if (symbols[i] !== left || symbols[i + 1] !== right) {

@@ -3,13 +3,14 @@
  * character is handed out when it is complete. Follows the Unicode standard's "maximal subpart" practice, as TextDecoder.
  */
 export type Utf8Stream = {
-  /** Text completed by these bytes. */
+  /** Gives the text that these bytes complete. */
   push(bytes: ArrayLike<number>): string;
-  /** What is left: U+FFFD if the bytes ended inside a character, else "". */
+  /** Gives what is left: U+FFFD if the bytes ended inside a character, else "". */
   end(): string;
 };
 
 /**
+ * Makes a stream that decodes bytes as they come.
  * @param isPerByte a broken sequence becomes one U+FFFD for each of its bytes, as in SentencePiece; otherwise one in all,
  * as in TextDecoder and in Hugging Face's byte-level decoder.
  */
@@ -65,9 +66,4 @@ export function createUtf8Stream(isPerByte = false): Utf8Stream {
 /** Replaces lone surrogates by U+FFFD, as TextEncoder does. */
 export function toWellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "\uFFFD");
-}
-
-/** Bytes of a text file as a string; invalid UTF-8 becomes U+FFFD, a byte order mark stays. */
-export function decodeUtf8(bytes: Uint8Array): string {
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }

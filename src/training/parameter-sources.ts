@@ -1,7 +1,6 @@
 /** Where a trainer's values come from: random numbers, a checkpoint, a loaded model. */
 import { FormatError } from "../errors.ts";
-import type { Checkpoint } from "../formats/checkpoint.ts";
-import { readHfTensor } from "../formats/gguf/rotary-rows.ts";
+import { type Checkpoint, readTensor } from "../formats/checkpoint.ts";
 import { createRandom } from "../random.ts";
 import { decodeBlocks } from "../tensor/blocks.ts";
 import type { ParameterSource } from "./trainer.ts";
@@ -38,7 +37,7 @@ export async function readWeights(checkpoint: Checkpoint, name: string, count: n
     );
   }
   const values = new Float32Array(count);
-  decodeBlocks(entry.encoding, await readHfTensor(entry), values);
+  decodeBlocks(entry.encoding, await readTensor(entry), values);
   return values;
 }
 

@@ -3,17 +3,12 @@
  * moments beside it, and trainer.json. Where they lie is for the edge to say: in a folder, or in a page's memory.
  */
 import { FormatError } from "../errors.ts";
+import { readWhole, type ByteSink } from "../formats/bytes.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { writeHfConfig } from "../formats/hf-config.ts";
 import { type FileSet, openHfFolder } from "../formats/hf-folder.ts";
-import { describe, isObject, parseJsonObject, printJson, readWhole } from "../formats/json.ts";
-import {
-  type ByteSink,
-  readSafetensors,
-  safetensorsSize,
-  type TensorToWrite,
-  writeSafetensors,
-} from "../formats/safetensors.ts";
+import { describe, isObject, parseJsonObject, printJson } from "../formats/json.ts";
+import { readSafetensors, safetensorsSize, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
 import { toHfConfig } from "../model/config.ts";
 import { createOptimizer } from "./optimizer.ts";
 import { readWeights } from "./parameter-sources.ts";

@@ -1,5 +1,6 @@
 /** The weights of a trainer as a checkpoint in memory. */
-import { bytesSource, type Checkpoint, type TensorEntry } from "../formats/checkpoint.ts";
+import { bytesSource } from "../formats/bytes.ts";
+import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
 import type { TrainerCore } from "./trainer.ts";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type ModelConfig, noSharing } from "../../src/model/config.ts";
 import { createRandom } from "../../src/random.ts";
 import { TrainingError } from "../../src/errors.ts";
-import type { Loader, LoaderPosition } from "../../src/training/data/mixture.ts";
+import type { Loader, LoaderPosition } from "../../src/training/data/loader.ts";
 import type { Row } from "../../src/training/rows.ts";
 import type { RunTrainer } from "../../src/training/run/node-train.ts";
 

@@ -11,6 +11,7 @@ function split(file: string, original: string, config: string, name: string): Da
   return { names: [file, original], hub: { dataset: "allenai/ai2_arc", config, split: name } };
 }
 
+/** The questions that simple methods answer. */
 export const arcEasy: ChoiceTask = defineTask({
   name: "arc_easy",
   version: 1,
@@ -23,6 +24,7 @@ export const arcEasy: ChoiceTask = defineTask({
   document,
 });
 
+/** The questions that simple methods fail at. */
 export const arcChallenge: ChoiceTask = defineTask({
   name: "arc_challenge",
   version: 1,

@@ -3,10 +3,11 @@ import { FormatError } from "../../errors.ts";
 import { stripStart } from "../python.ts";
 import type { Row } from "../row.ts";
 
+/** Texts to choose from, and the index of the right one. */
 export type Choices = { readonly choices: readonly string[]; readonly gold: number };
 
 /**
- * `choices: [text]` with `gold` (our own files); `choices: { text: [], label: [] }` with `answerKey` (the Hub's ARC and
+ * Reads `choices: [text]` with `gold` (our own files); `choices: { text: [], label: [] }` with `answerKey` (the Hub's ARC and
  * OpenBookQA); `question.choices: [{ text, label }]` with `answerKey` (AI2's files).
  */
 export function readChoices(row: Row): Choices {
@@ -33,7 +34,7 @@ function goldOf(row: Row, labels: readonly string[]): number {
   );
 }
 
-/** @throws {FormatError} if `gold` is the index of no choice. */
+/** Checks choices. @throws {FormatError} if `gold` is the index of none. */
 export function inRange(row: Row, choices: Choices): Choices {
   if (choices.gold >= 0 && choices.gold < choices.choices.length) return choices;
   throw new FormatError(
@@ -41,7 +42,7 @@ export function inRange(row: Row, choices: Choices): Choices {
   );
 }
 
-/** The text of a question, which AI2's files keep one level down. */
+/** Reads the text of a question, which AI2's files keep one level down. */
 export function readStem(row: Row): string {
   if (row.has("question_stem")) return row.text("question_stem");
   return typeof row.fields["question"] === "string" ? row.text("question") : row.row("question").text("stem");

@@ -9,6 +9,7 @@ const until = ["\n", ".", ","];
 const triviaqaDataset = "mandarjoshi/trivia_qa";
 const nqDataset = "google-research-datasets/nq_open";
 
+/** Trivia; any alias of the answer is right. */
 export const triviaqa: GenerateTask = defineTask({
   name: "triviaqa",
   version: 3,
@@ -23,6 +24,7 @@ export const triviaqa: GenerateTask = defineTask({
   }),
 });
 
+/** Questions that people asked Google. */
 export const nqOpen: GenerateTask = defineTask({
   name: "nq_open",
   version: 4,

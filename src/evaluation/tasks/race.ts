@@ -14,12 +14,13 @@ const middle: DataFile = {
   hub: { dataset: "ehovy/race", config: "middle", split: "test" },
 };
 
-/** As the paper and LLaMA count: a question at a time. The prompt is ours, theirs are unpublished. */
+/** The paper and LLaMA count a question at a time. The prompt is ours, theirs are unpublished. */
 function question(row: Row): ChoiceDocument {
   const { question, ...choices } = readProblem(row);
   return { context: `Article: ${readArticle(row)}\n\nQuestion: ${question}\nAnswer:`, ...choices };
 }
 
+/** Exams of middle schools, a question at a time. */
 export const raceMiddle: ChoiceTask = defineTask({
   name: "race_middle",
   version: 1,
@@ -28,6 +29,7 @@ export const raceMiddle: ChoiceTask = defineTask({
   document: question,
 });
 
+/** Exams of high schools, a question at a time. */
 export const raceHigh: ChoiceTask = defineTask({
   name: "race_high",
   version: 1,
@@ -36,7 +38,7 @@ export const raceHigh: ChoiceTask = defineTask({
   document: question,
 });
 
-/** The harness's: an article at a time, its last question after the others with their answers. */
+/** The harness counts an article at a time: its last question stands after the others with their answers. */
 function article(isCloze: (question: string) => boolean): (row: Row) => ChoiceDocument {
   return (row) => {
     const problems = row.has("problems") ? readProblems(row) : [readProblem(row)];
@@ -58,6 +60,7 @@ const byArticle = {
   drawsOneMore: false, // so an example may be the article itself
 };
 
+/** The harness's version 3: exams of high schools, an article at a time. */
 export const race: ChoiceTask = defineTask({
   ...byArticle,
   name: "race",
@@ -65,7 +68,7 @@ export const race: ChoiceTask = defineTask({
   document: article((question) => question.endsWith("  _  .")),
 });
 
-/** Up to harness 0.4.11 the test for a gap compared five characters with six: it never held. */
+/** The harness's version 2. Up to 0.4.11 its test for a gap compared five characters with six: it never held. */
 export const raceV2: ChoiceTask = defineTask({
   ...byArticle,
   name: "race@2",

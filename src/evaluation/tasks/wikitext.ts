@@ -5,7 +5,7 @@ import { defineTask, type RollingTask } from "../task.ts";
 
 const raw = ["wikitext2/wiki.test.raw", "wiki.test.raw"];
 
-/** The harness's: page by page, detokenised, per word and byte of the original. */
+/** The harness's perplexity: page by page, detokenised, per word and byte of the original. */
 export const wikitext: RollingTask = defineTask({
   name: "wikitext",
   version: 2,
@@ -19,7 +19,7 @@ export const wikitext: RollingTask = defineTask({
   document: (row) => ({ text: detokenise(row.text("page")), original: row.text("page") }),
 });
 
-/** MobileLLM's eval.py, which is GPTQ's and AWQ's: per token, over windows of the whole text. */
+/** The perplexity of MobileLLM's eval.py, which is GPTQ's and AWQ's: per token, over windows of the whole text. */
 export const wikitextTokens: RollingTask = defineTask({
   name: "wikitext2_token_ppl",
   version: 1,
@@ -39,13 +39,14 @@ function readLines(row: Row): string[] {
   return lines.map((line) => (line.trim() === "" ? "" : line));
 }
 
-/** As document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
+/** Cuts a text as document-level files are made: a page begins at a title, ` = Title = `, and the line break before that is nobody's. */
 function cutPages(row: Row): Row[] {
-  const pages: string[][] = [[]];
+  let page: string[] = [];
+  const pages = [page];
   for (const line of row.text("text").split("\n")) {
     const heading = strip(line.replaceAll("= = =", "===").replaceAll("= =", "=="));
-    if (heading.startsWith("= ") && heading.endsWith(" =")) pages.push([]);
-    pages.at(-1)!.push(line);
+    if (heading.startsWith("= ") && heading.endsWith(" =")) pages.push((page = []));
+    page.push(line);
   }
   const texts = pages.map((lines) => lines.join("\n")).filter((page) => strip(page) !== "");
   return texts.map((page, i) => createRow({ page }, `${row.where}, page ${i + 1}`));

@@ -3,12 +3,15 @@
  * Hugging Face's words.
  */
 import { FormatError } from "../../errors.ts";
-import type { ByteSource, Checkpoint, TensorEntry, TokenizerFiles } from "../checkpoint.ts";
+import { type Encoding, rowBytes } from "../../tensor/encoding.ts";
+import type { ByteSource } from "../bytes.ts";
+import { type Checkpoint, matrixOf, type TensorEntry, type TokenizerFiles } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { describe } from "../json.ts";
 import { requiredTensors } from "../required-tensors.ts";
 import { readGgufHeader, type GgufTensorInfo } from "./gguf-read.ts";
 import { plainMetadata, type GgufMetadata, type GgufValue } from "./gguf-types.ts";
+import { restoreRotaryRows, type RotaryMatrix } from "./rotary-rows.ts";
 
 /** What follows `model.layers.N.` and `blk.N.`. */
 const blockNames: readonly (readonly [hf: string, gguf: string])[] = [
@@ -29,7 +32,7 @@ const otherNames = new Map([
   ["lm_head.weight", "output.weight"],
 ]);
 
-/** GGUF's name of a tensor that `requiredTensors` names. */
+/** Gives GGUF's name of a tensor that `requiredTensors` names. */
 export function ggufTensorName(hfName: string): string {
   const [, layer, rest] = /^model\.layers\.(\d+)\.(.+)$/.exec(hfName) ?? [];
   const name = rest === undefined ? otherNames.get(hfName) : toGguf.get(rest);
@@ -37,11 +40,15 @@ export function ggufTensorName(hfName: string): string {
   return layer === undefined ? name : `blk.${layer}.${name}`;
 }
 
-/** The heads whose rows GGUF stores as interleaved rotary pairs, for q_proj and k_proj; else undefined. */
-export function rotaryHeadsOf(hfName: string, config: HfConfig): number | undefined {
-  if (hfName.endsWith(".self_attn.q_proj.weight")) return config.num_attention_heads;
-  if (hfName.endsWith(".self_attn.k_proj.weight")) return config.num_key_value_heads;
-  return undefined;
+/** How the rows of q_proj and k_proj, which GGUF stores as interleaved rotary pairs, lie in bytes; else undefined. */
+export function rotaryMatrix(
+  hfName: string,
+  shape: readonly number[],
+  encoding: Encoding,
+  config: HfConfig,
+): RotaryMatrix | undefined {
+  if (!/\.self_attn\.[qk]_proj\.weight$/.test(hfName)) return undefined;
+  return { rowBytes: rowBytes(encoding, matrixOf(shape).cols), headRows: config.head_dim };
 }
 
 /**
@@ -67,7 +74,7 @@ export async function openGguf(source: ByteSource): Promise<Checkpoint> {
   };
 }
 
-/** Only the vocabulary: any architecture's, and that of a file without tensors. */
+/** Reads only the vocabulary: any architecture's, and that of a file without tensors. */
 export async function openGgufTokenizer(source: ByteSource): Promise<TokenizerFiles> {
   return readTokenizer((await readGgufHeader(source)).metadata);
 }
@@ -102,9 +109,9 @@ function nameTensors(
       );
     }
     const { encoding, offset, byteLength } = info;
-    const rotaryHeads = rotaryHeadsOf(name, config);
-    const entry = { name, shape, encoding, source, offset, byteLength };
-    tensors.set(name, rotaryHeads === undefined ? entry : { ...entry, rotaryHeads });
+    const rotary = rotaryMatrix(name, shape, encoding, config);
+    const inOrder = rotary === undefined ? source : restoreRotaryRows(source, offset, rotary);
+    tensors.set(name, { name, shape, encoding, source: inOrder, offset, byteLength });
   }
   for (const { name, offset } of unused.values()) {
     throw new FormatError(
@@ -259,7 +266,7 @@ function show(value: unknown): string {
 }
 
 /**
- * The metadata that says what `config` says.
+ * Writes metadata that says what `config` says.
  * @throws {RangeError} for what llama.cpp's `llama` can't compute: layer sharing, and a feed-forward without SwiGLU.
  */
 export function llamaMetadata(config: HfConfig): Map<string, GgufValue> {

@@ -5,6 +5,7 @@ import type { GgufArray, GgufNumberType, GgufValue, NumberArray } from "./gguf-t
 
 /** llama.cpp's llama_token_type. */
 const tokenTypes = { normal: 1, unknown: 2, control: 3, "user-defined": 4, unused: 5, byte: 6 } as const;
+/** What a token is for, in llama.cpp's words. */
 export type TokenType = keyof typeof tokenTypes;
 
 /** What a vocabulary's file does not say by itself. */
@@ -23,9 +24,10 @@ export type GgufTokenizerOptions = {
   readonly chatTemplate?: string;
 };
 
+/** A token of a SentencePiece model; of two pieces that overlap, the one of the higher score is merged first. */
 export type SentencePiece = { readonly text: string; readonly score: number; readonly type: TokenType };
 
-/** From the pieces of a SentencePiece BPE model (tokenizer.model), by id. */
+/** Makes the metadata of a SentencePiece BPE model (tokenizer.model) from its pieces, which are listed by id. */
 export function sentencePieceMetadata(
   pieces: readonly SentencePiece[],
   options: GgufTokenizerOptions,
@@ -46,7 +48,7 @@ export function sentencePieceMetadata(
 }
 
 /**
- * From a parsed tokenizer.json with a byte-level BPE.
+ * Makes the metadata of a byte-level BPE from a parsed tokenizer.json.
  * @param pre the pre-tokenizer's name (`tokenizer.ggml.pre`); by default found in the file.
  * @throws {FormatError} for other models, and pre-tokenizers that llama.cpp has no name for.
  */
@@ -114,7 +116,7 @@ function mergeText(merge: unknown): string {
   throw new FormatError(`tokenizer.json: a merge must be two tokens, got ${describe(merge)}.`);
 }
 
-/** Holds the place of an id without a token; no merges lead to its text. */
+/** Makes a piece that holds the place of an id without a token; no merges lead to its text. */
 export function unusedPiece(id: number): SentencePiece {
   return { text: paddingText(id), score: -10_000, type: "unused" };
 }
@@ -127,7 +129,7 @@ const LLAMA3 = String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|
 const QWEN2 = LLAMA3.replace(String.raw`\p{N}{1,3}`, String.raw`\p{N}`);
 
 /**
- * llama.cpp's name for tokenizer.json's `pre_tokenizer`.
+ * Finds llama.cpp's name for tokenizer.json's `pre_tokenizer`.
  * @throws {FormatError} if it has none that we know.
  */
 export function preTokenizerName(preTokenizer: unknown): string {
@@ -177,7 +179,7 @@ function optionMetadata(options: GgufTokenizerOptions): Map<string, GgufValue> {
 }
 
 /**
- * The `tokenizer.*` keys of a GGUF checkpoint (`TokenizerFiles` of kind "gguf") with their types again, to write them into
+ * Gives the `tokenizer.*` keys of a GGUF checkpoint (`TokenizerFiles` of kind "gguf") their types again, to write them into
  * another file. Lists know their type; of the scalars, whole numbers are token ids (u32).
  */
 export function keepTokenizerMetadata(metadata: ReadonlyMap<string, unknown>): Map<string, GgufValue> {

@@ -17,9 +17,12 @@ export const ggufTypes = [
   "i64",
   "f64",
 ] as const;
+/** The type of a metadata value. */
 export type GgufType = (typeof ggufTypes)[number];
+/** A type of which an array is a typed array here. */
 export type GgufNumberType = Exclude<GgufType, "bool" | "string" | "array">;
 
+/** What arrays of numbers are read into. */
 export type NumberArray =
   | Uint8Array
   | Int8Array
@@ -39,13 +42,16 @@ export type GgufValue =
   | { readonly type: "bool"; readonly value: boolean }
   | { readonly type: "string"; readonly value: string }
   | GgufArray;
+/** An array with the type of its elements. */
 export type GgufArray =
   | { readonly type: "array"; readonly of: GgufNumberType; readonly value: NumberArray }
   | { readonly type: "array"; readonly of: "bool"; readonly value: readonly boolean[] }
   | { readonly type: "array"; readonly of: "string"; readonly value: readonly string[] }
   | { readonly type: "array"; readonly of: "array"; readonly value: readonly GgufArray[] };
+/** Metadata by key, in the file's order. */
 export type GgufMetadata = ReadonlyMap<string, GgufValue>;
 
+/** Bytes of a number of each type, in the file. */
 export const numberBytes: Readonly<Record<GgufNumberType, number>> = {
   u8: 1,
   i8: 1,
@@ -59,6 +65,7 @@ export const numberBytes: Readonly<Record<GgufNumberType, number>> = {
   f64: 8,
 };
 
+/** The typed array for each type of number; the file is little-endian, as every machine is that runs this. */
 export const numberArrays: Readonly<Record<GgufNumberType, new (buffer: ArrayBuffer) => NumberArray>> = {
   u8: Uint8Array,
   i8: Int8Array,
@@ -102,7 +109,9 @@ export const fileTypes: Readonly<Record<Encoding, number>> = {
   BF16: 32,
 };
 
+/** The file's first word. */
 export const MAGIC = 0x46554747; // "GGUF", little-endian
+/** Tensors begin at multiples of so many bytes, unless `general.alignment` says otherwise. */
 export const DEFAULT_ALIGNMENT = 32;
 
 /** Values without their types: numbers, bigints, booleans, strings, and arrays of these. */

@@ -2,13 +2,14 @@
  * Writes GGUF v3 that llama.cpp loads. The header comes first and names every tensor's place, so shapes must be known
  * before bytes; the bytes then pass through one tensor at a time.
  */
-import { ShapeError } from "../../errors.ts";
+import { invariant, ShapeError } from "../../errors.ts";
 import { decodeBlocks } from "../../tensor/blocks.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
+import type { ByteSink } from "../bytes.ts";
+import { elementCount, matrixOf } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
-import { elementCount, type ByteSink } from "../safetensors.ts";
-import { ggufTensorName, llamaMetadata, rotaryHeadsOf } from "./gguf-llama.ts";
+import { ggufTensorName, llamaMetadata, rotaryMatrix } from "./gguf-llama.ts";
 import { interleaveRotaryRows } from "./rotary-rows.ts";
 import {
   DEFAULT_ALIGNMENT,
@@ -32,6 +33,7 @@ export type GgufTensor = {
   readonly bytes: () => Uint8Array | Promise<Uint8Array>;
 };
 
+/** What to write, and where. */
 export type WriteGgufOptions = {
   readonly sink: ByteSink;
   readonly config: HfConfig;
@@ -39,7 +41,7 @@ export type WriteGgufOptions = {
   readonly tensors: Iterable<GgufTensor>;
   /** `tokenizer.*` keys; empty: a file without vocabulary. See gguf-tokenizer.ts. */
   readonly tokenizer: GgufMetadata;
-  /** `general.name`. */
+  /** The model's name, which the file keeps as `general.name`. */
   readonly name?: string;
   /** Called after each tensor with the bytes written so far and in all. */
   readonly onProgress?: (writtenBytes: number, totalBytes: number) => void;
@@ -105,7 +107,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
         `writeGguf: tensor ${name} must have shape [${expected.join(", ")}], got [${shape.join(", ")}].`,
       );
     }
-    const cols = shape.at(-1)!;
+    const { rows, cols } = matrixOf(shape);
     const { elements } = blockLayout[tensor.encoding];
     if (cols % elements !== 0) {
       throw new ShapeError(
@@ -113,7 +115,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
       );
     }
     const encoding = shape.length === 1 ? "F32" : tensor.encoding;
-    const byteLength = rowBytes(encoding, cols) * (shape.length === 1 ? 1 : shape[0]!);
+    const byteLength = rowBytes(encoding, cols) * rows;
     places.push({ tensor, encoding, offset, byteLength });
     offset = aligned(offset + byteLength);
   }
@@ -123,8 +125,7 @@ function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly
 
 async function tensorBytes({ tensor, byteLength }: Place, config: HfConfig): Promise<Uint8Array> {
   const { name, shape, encoding } = tensor;
-  const rows = shape.length === 1 ? 1 : shape[0]!;
-  const cols = shape.at(-1)!;
+  const { rows, cols } = matrixOf(shape);
   const bytes = await tensor.bytes();
   const given = rowBytes(encoding, cols) * rows;
   if (bytes.length !== given) {
@@ -137,8 +138,8 @@ async function tensorBytes({ tensor, byteLength }: Place, config: HfConfig): Pro
     decodeBlocks(encoding, bytes, wide);
     return new Uint8Array(wide.buffer);
   }
-  const heads = rotaryHeadsOf(name, config);
-  return heads === undefined ? bytes : interleaveRotaryRows(bytes, rowBytes(encoding, cols), rows, heads);
+  const rotary = rotaryMatrix(name, shape, encoding, config);
+  return rotary === undefined ? bytes : interleaveRotaryRows(bytes, rotary);
 }
 
 /** `general.file_type` says what most of the matrices' elements are in. */
@@ -195,15 +196,20 @@ function encodeHeader(metadata: GgufMetadata, places: readonly Place[]): Uint8Ar
     out.type(value.type);
     writeValue(out, value);
   }
-  const typeNumbers = new Map(Array.from(tensorTypes, ([number, encoding]) => [encoding, number]));
   for (const { tensor, encoding, offset } of places) {
     out.string(ggufTensorName(tensor.name));
     out.number("u32", tensor.shape.length);
     for (const size of tensor.shape.toReversed()) out.number("u64", size);
-    out.number("u32", typeNumbers.get(encoding)!);
+    out.number("u32", tensorTypeNumber(encoding));
     out.number("u64", offset);
   }
   return out.finish();
+}
+
+function tensorTypeNumber(wanted: Encoding): number {
+  const [number] = [...tensorTypes].find(([, encoding]) => encoding === wanted) ?? [];
+  invariant(number !== undefined, `ggml has no number for ${wanted}`);
+  return number;
 }
 
 function writeValue(out: ByteWriter, value: GgufValue): void {

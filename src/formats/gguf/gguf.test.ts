@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { FormatError, ShapeError } from "../../errors.ts";
 import { createRandom } from "../../random.ts";
 import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
-import { bytesSource, readTensor, type ByteSource, type Checkpoint } from "../checkpoint.ts";
+import { bytesSource, type ByteSource } from "../bytes.ts";
+import { readTensor, type Checkpoint } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { requiredTensors } from "../required-tensors.ts";
 import { openGguf } from "./gguf-llama.ts";
@@ -10,7 +11,6 @@ import { readGgufHeader } from "./gguf-read.ts";
 import { keepTokenizerMetadata, sentencePieceMetadata, type TokenType } from "./gguf-tokenizer.ts";
 import type { GgufMetadata, GgufValue } from "./gguf-types.ts";
 import { writeGguf, type GgufTensor } from "./gguf-write.ts";
-import { restoreRotaryRows } from "./rotary-rows.ts";
 
 const config: HfConfig = {
   model_type: "llama",
@@ -239,7 +239,6 @@ describe("openGguf", () => {
     expect(checkpoint.tensors.get("model.layers.1.self_attn.k_proj.weight")).toMatchObject({
       shape: [16, 32],
       encoding: "F32",
-      rotaryHeads: 2,
     });
     if (checkpoint.tokenizer.kind !== "gguf") throw new Error("expected a vocabulary");
     expect(checkpoint.tokenizer.metadata.get("general.name")).toBe("tiny");
@@ -261,12 +260,21 @@ describe("openGguf", () => {
     const checkpoint = await open(await written({ config: wide, tensors }));
     for (const { name, bytes } of tensors) {
       const entry = checkpoint.tensors.get(name)!;
-      const stored = await readTensor(entry);
-      const [rows = 1] = entry.shape;
-      const restored = entry.rotaryHeads
-        ? restoreRotaryRows(stored, stored.length / rows, rows, entry.rotaryHeads)
-        : stored;
-      expect(Buffer.compare(restored, await bytes()), name).toBe(0);
+      expect(Buffer.compare(await readTensor(entry), await bytes()), name).toBe(0);
+    }
+  });
+
+  test("reads the query rows from any byte on, in Hugging Face's order", async () => {
+    const checkpoint = await open(await written());
+    const { source, offset, byteLength } = checkpoint.tensors.get("model.layers.0.self_attn.q_proj.weight")!;
+    const whole = new Uint8Array(byteLength);
+    await source.read(offset, whole);
+    const random = createRandom(5);
+    for (let i = 0; i < 100; i++) {
+      const start = random.below(byteLength);
+      const part = new Uint8Array(random.below(byteLength - start + 1));
+      await source.read(offset + start, part);
+      expect(Buffer.compare(part, whole.subarray(start, start + part.length)), `${part.length} from ${start}`).toBe(0);
     }
   });
 
@@ -276,10 +284,12 @@ describe("openGguf", () => {
       const values = Float32Array.from({ length: 32 * 32 }, (_, i) => Math.floor(i / 32)); // the row's number
       return { ...tensor, bytes: () => new Uint8Array(values.buffer) };
     });
-    const checkpoint = await open(await written({ tensors }));
-    const bytes = await readTensor(checkpoint.tensors.get("model.layers.0.self_attn.q_proj.weight")!);
-    const rows = Array.from({ length: 16 }, (_, row) => new DataView(bytes.buffer).getFloat32(row * 128, true));
-    expect(rows).toEqual([0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]);
+    const file = await written({ tensors });
+    const header = await readGgufHeader(bytesSource("tiny.gguf", file));
+    const { offset } = header.tensors.find(({ name }) => name === "blk.0.attn_q.weight")!;
+    const view = new DataView(file.buffer, offset);
+    const stored = Array.from({ length: 16 }, (_, row) => view.getFloat32(row * 128, true));
+    expect(stored).toEqual([0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]);
   });
 
   test("fails clearly or succeeds when cut short at any byte", async () => {

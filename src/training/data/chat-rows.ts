@@ -6,6 +6,7 @@ import type { MaskedRow } from "./rows.ts";
 /** Tokens of a whole conversation; learn[i] = 1 where the assistant speaks, the end of its turn included. */
 export type EncodedConversation = { readonly tokens: readonly number[]; readonly learn: readonly number[] };
 
+/** How conversations become rows. */
 export type ChatRowOptions = {
   /** T; a row has one token more. A longer conversation is cut. */
   readonly length: number;
@@ -37,7 +38,7 @@ export function encodeConversation(tokenizer: Tokenizer, messages: readonly Chat
   return { tokens, learn };
 }
 
-/** Rows without anything to learn are left out. */
+/** Makes rows of conversations, without those that hold nothing to learn; `cut` counts the conversations that were too long. */
 export function chatRows(
   conversations: readonly EncodedConversation[],
   { length, packing, paddingToken }: ChatRowOptions,

@@ -1,14 +1,14 @@
 /** Documents out of a text that comes in blocks. A document longer than a part is handed on in parts, whatever its length. */
 
-/** `isFirst` and `isLast` of a document. Most documents are one part. */
+/** A part of a document, perhaps its first and its last; most documents are one part. */
 export type DocumentPart = { readonly text: string; readonly isFirst: boolean; readonly isLast: boolean };
 
-/** UTF-16 units. Longer parts cost memory and gain nothing. */
-export const MAX_PART = 131_072;
+/** The most UTF-16 units of a part; longer ones cost memory and gain nothing. */
+const MAX_PART = 131_072;
 /** How far back from the end of a part a good place to cut is looked for. */
 const CUT_WINDOW = 4096;
 
-/** Cuts at `separator`; line breaks around a document are no part of it. An empty separator: all is one document. */
+/** Cuts a text at `separator`; line breaks around a document are no part of it. An empty separator makes all one document. */
 export async function* splitDocuments(
   blocks: AsyncIterable<string>,
   separator: string,
@@ -46,7 +46,7 @@ export async function* splitDocuments(
   if (rest !== "" || !isFirst) yield { text: trimEnd(rest), isFirst, isLast: true };
 }
 
-/** A text that is there as a whole. */
+/** Cuts a document that is there as a whole into parts. */
 export function* partsOf(text: string, maxPart: number = MAX_PART): Generator<DocumentPart> {
   let start = 0;
   while (text.length - start > maxPart + CUT_WINDOW) {
@@ -57,14 +57,14 @@ export function* partsOf(text: string, maxPart: number = MAX_PART): Generator<Do
   yield { text: text.slice(start), isFirst: start === 0, isLast: true };
 }
 
-/** Where to cut a text: before the last single space between letters, for there every tokenizer begins a new word. */
+/** A text is cut before the last single space between letters, for there every tokenizer begins a new word. */
 function findCut(text: string, maxPart: number): number {
   const start = Math.max(1, maxPart - CUT_WINDOW);
   const window = text.slice(start, maxPart);
   for (let at = window.lastIndexOf(" "); at > 0; at = window.lastIndexOf(" ", at - 1)) {
     if (/^\p{L} \p{L}/u.test(window.slice(at - 1, at + 3))) return start + at;
   }
-  const isInsidePair = /[\uD800-\uDBFF]/.test(text[maxPart - 1]!);
+  const isInsidePair = /[\uD800-\uDBFF]/.test(text.charAt(maxPart - 1));
   return isInsidePair ? maxPart - 1 : maxPart;
 }
 

@@ -3,7 +3,7 @@ import { FormatError } from "../../errors.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import type { DocumentPart } from "./documents.ts";
 
-/** @throws {FormatError} if the tokenizer names no end-of-text token. */
+/** Gives the token that ends a document. @throws {FormatError} if the tokenizer names none. */
 export function endOfText(tokenizer: Tokenizer): number {
   const [eosToken] = tokenizer.eosTokens;
   if (eosToken === undefined) {
@@ -14,7 +14,7 @@ export function endOfText(tokenizer: Tokenizer): number {
   return eosToken;
 }
 
-/** Encodes the parts of a document as if it were whole; no beginning-of-text token. */
+/** Makes an encoder of parts that gives the tokens of the whole document, without a beginning-of-text token. */
 export function createPartEncoder(tokenizer: Tokenizer): (part: DocumentPart) => number[] {
   const encode = (text: string): number[] => tokenizer.encode(text, { addBos: false });
   // A part goes on with a space. A tokenizer that puts one before every text must not get a second.

@@ -3,15 +3,18 @@ import { FormatError } from "../../errors.ts";
 import { describe, isObject, parseJsonObject } from "../../formats/json.ts";
 import type { TokenDtype } from "./shard.ts";
 
+/** What is trained on, and what a model is measured with. */
 export type SplitName = "train" | "heldOut";
 
 /** `tokens` counts the end-of-text token after each document, `bytes` the UTF-8 of the documents alone. */
 export type Counts = { documents: number; tokens: number; bytes: number };
 
+/** The shards of a split, and what is in them together. */
 export type Split = Readonly<Counts> & {
   readonly shards: readonly { readonly file: string; readonly tokens: number }[];
 };
 
+/** What a file of text gave to each split. */
 export type SourceCounts = {
   /** The file's name, without its folder. */
   readonly file: string;
@@ -20,6 +23,7 @@ export type SourceCounts = {
   readonly emptyDocuments: number;
 } & Readonly<Record<SplitName, Counts>>;
 
+/** All that a data set says of itself. */
 export type Manifest = {
   readonly format: "mobilellm-data";
   readonly version: 1;
@@ -28,7 +32,7 @@ export type Manifest = {
     readonly file: string;
     readonly sha256: string;
     readonly vocabSize: number;
-    /** Stands after every document; nothing stands before one. */
+    /** The token that stands after every document; nothing stands before one. */
     readonly eosToken: number;
   };
   readonly dtype: TokenDtype;
@@ -38,13 +42,15 @@ export type Manifest = {
   readonly settings: Readonly<Record<string, string | number>>;
 };
 
+/** The manifest's name in a data set's folder. */
 export const MANIFEST_FILE = "manifest.json";
 
+/** Makes counts that are all 0, to be added to. */
 export function noCounts(): Counts {
   return { documents: 0, tokens: 0, bytes: 0 };
 }
 
-/** @throws {FormatError} for a damaged manifest, or one of a later version. */
+/** Reads a manifest. @throws {FormatError} for a damaged one, or one of a later version. */
 export function parseManifest(bytes: Uint8Array, name: string): Manifest {
   const json = parseJsonObject(bytes, name);
   if (json["format"] !== "mobilellm-data" || json["version"] !== 1) {

@@ -2,26 +2,28 @@
 import { refuseUnknownKeys } from "../../errors.ts";
 import type { ChatMessage } from "../../tokenizer/chat-template.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import { type ChatLoader, createChatLoader, encodeAt } from "./chat-mixture.ts";
+import { type ChatLoader, createChatLoader, encodeAt } from "./chat-loader.ts";
 import { partsOf } from "./documents.ts";
 import { createPartEncoder, endOfText } from "./encode-documents.ts";
-import { checkSettings, createLoader, type Loader } from "./mixture.ts";
+import { checkSettings, createLoader, type Loader } from "./loader.ts";
 import { windowRows } from "./rows.ts";
 import { streamOf } from "./token-stream.ts";
 
+/** How texts become rows. */
 export type TextLoaderOptions = {
-  /** The model's. */
+  /** The model's tokenizer. */
   readonly tokenizer: Tokenizer;
-  /** T; rows have one token more. */
+  /** Targets of a row, which has one token more. */
   readonly length: number;
-  /** The same seed gives the same rows. */
+  /** Decides the order: equal seeds give equal rows. */
   readonly seed: number;
   /** How many texts at the end are never trained on. Default: 0. */
   readonly heldOut?: number | undefined;
-  /** A loader's `position`: goes on from there. */
+  /** A loader's `position`, to go on from there. */
   readonly position?: unknown;
 };
 
+/** How conversations become rows. */
 export type ConversationLoaderOptions = TextLoaderOptions & {
   /** `pad` (the default): a row for each conversation. `pack`: as many whole ones in a row as fit. */
   readonly packing?: "pad" | "pack" | undefined;
@@ -64,7 +66,7 @@ export function loadTexts(texts: readonly string[], options: TextLoaderOptions):
 }
 
 /**
- * Rows in which what the assistant says is learned, and what others say is only read.
+ * Makes a loader of rows in which what the assistant says is learned, and what others say is only read.
  * @example const loader = loadConversations([[{ role: "user", content: "Hi" }, { role: "assistant", content: "Hello!" }]], options);
  * @throws {RangeError} if the tokenizer has no chat template, {FormatError} if it refuses the messages.
  */

@@ -3,9 +3,8 @@ import { createHash, randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError, invariant } from "../../errors.ts";
-import type { ByteSource } from "../../formats/checkpoint.ts";
+import { readWhole, type ByteSource } from "../../formats/bytes.ts";
 import { fileSource, type FileSource } from "../../formats/node-files.ts";
-import { readWhole } from "../../formats/json.ts";
 import { type Manifest, MANIFEST_FILE, parseManifest, type SplitName } from "./manifest.ts";
 import {
   decodeTokens,
@@ -25,15 +24,16 @@ const BUFFER_TOKENS = 1_048_576;
 /** A manifest lists each source file in about 300 bytes. */
 const MAX_MANIFEST_BYTES = 256 * 1024 * 1024;
 
+/** Writes tokens into shards, each as long as allowed. */
 export type ShardWriter = {
   write(tokens: ArrayLike<number>): Promise<void>;
-  /** Completes the last shard, on disk. */
+  /** Completes the last shard, on disk, and gives all of them. */
   finish(): Promise<{ file: string; tokens: number }[]>;
   /** Closes the file; what was written is of no use. */
   abort(): Promise<void>;
 };
 
-/** Writes `name(0)`, `name(1)`, … into a folder: a next shard when one is full, none without tokens. */
+/** Makes a writer of `name(0)`, `name(1)`, … in a folder: a next shard when one is full, none without tokens. */
 export function createShardWriter(
   folder: string,
   name: (index: number) => string,
@@ -43,17 +43,17 @@ export function createShardWriter(
   const shards: { file: string; tokens: number }[] = [];
   const buffer = new Uint32Array(Math.min(BUFFER_TOKENS, shardTokens));
   let held = 0;
-  let file: FileHandle | undefined;
+  let current: { readonly file: FileHandle; readonly shard: { file: string; tokens: number } } | undefined;
 
   async function flush(): Promise<void> {
     if (held === 0) return;
-    if (file === undefined) {
+    if (current === undefined) {
       const shard = { file: name(shards.length), tokens: 0 };
-      file = await open(join(folder, shard.file), "wx");
+      current = { shard, file: await open(join(folder, shard.file), "wx") };
       shards.push(shard);
-      await writeAll(file, writeShardHeader({ dtype, tokens: 0 }));
+      await writeAll(current.file, writeShardHeader({ dtype, tokens: 0 }));
     }
-    const shard = shards.at(-1)!;
+    const { file, shard } = current;
     await writeAll(file, encodeTokens(buffer.subarray(0, held), dtype));
     shard.tokens += held;
     held = 0;
@@ -61,18 +61,19 @@ export function createShardWriter(
   }
 
   async function closeShard(): Promise<void> {
-    if (file === undefined) return;
-    await writeAll(file, writeShardHeader({ dtype, tokens: shards.at(-1)!.tokens }), 0);
+    if (current === undefined) return;
+    const { file, shard } = current;
+    await writeAll(file, writeShardHeader({ dtype, tokens: shard.tokens }), 0);
     await file.sync();
     await file.close();
-    file = undefined;
+    current = undefined;
   }
 
   return {
     async write(tokens) {
       for (let i = 0; i < tokens.length; i++) {
         buffer[held++] = tokens[i]!;
-        const inShard = (file === undefined ? 0 : shards.at(-1)!.tokens) + held;
+        const inShard = (current?.shard.tokens ?? 0) + held;
         if (held === buffer.length || inShard === shardTokens) await flush();
       }
     },
@@ -82,8 +83,8 @@ export function createShardWriter(
       return shards;
     },
     async abort() {
-      await file?.close();
-      file = undefined;
+      await current?.file.close();
+      current = undefined;
     },
   };
 }
@@ -124,6 +125,7 @@ export async function writeFolder<T>(path: string, fill: (folder: string) => Pro
   }
 }
 
+/** Writes a new file and waits until it is on disk. */
 export async function writeFileSynced(path: string, bytes: Uint8Array | string): Promise<void> {
   const file = await open(path, "wx");
   try {
@@ -134,15 +136,18 @@ export async function writeFileSynced(path: string, bytes: Uint8Array | string):
   }
 }
 
+/** Gives a split's names of shards, by number. */
 export function shardFile(split: SplitName): (index: number) => string {
   const prefix = split === "train" ? "train" : "heldout";
   return (index) => `${prefix}-${String(index).padStart(5, "0")}.bin`;
 }
 
+/** Computes SHA-256, in hex. */
 export function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
+/** A data set whose shards are open. */
 export type Dataset = {
   readonly name: string;
   readonly manifest: Manifest;
@@ -150,7 +155,7 @@ export type Dataset = {
   close(): Promise<void>;
 };
 
-/** @throws {FormatError} if the folder is no data set, or a shard is not what the manifest says. */
+/** Opens a data set. @throws {FormatError} if the folder is none, or a shard is not what the manifest says. */
 export async function openDataset(folder: string): Promise<Dataset> {
   const opened: FileSource[] = [];
   const close = async (): Promise<void> => {
@@ -187,7 +192,7 @@ export async function openDataset(folder: string): Promise<Dataset> {
   }
 }
 
-/** The tokens of an llm.c shard, read when asked for. */
+/** Opens the tokens of an llm.c shard, which are read when asked for. @throws {FormatError} if it is none. */
 export async function openShard(source: ByteSource): Promise<TokenStream & { readonly dtype: TokenDtype }> {
   const header = new Uint8Array(Math.min(SHARD_HEADER_BYTES, source.size));
   await source.read(0, header);

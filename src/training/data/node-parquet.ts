@@ -5,7 +5,7 @@ import { compressors } from "hyparquet-compressors";
 import { FormatError } from "../../errors.ts";
 import type { ReadOptions } from "./node-text.ts";
 
-/** @throws {FormatError} if the file is damaged or has no such text column. */
+/** Reads a column, text by text. @throws {FormatError} if the file is damaged or has no such text column. */
 export async function* readParquetColumn(
   path: string,
   column: string,

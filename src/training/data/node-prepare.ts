@@ -17,26 +17,28 @@ import {
 import { tokenDtype } from "./shard.ts";
 
 /**
- * `share`: of the documents, drawn by what they say, so that a copy of a document lands where the document does, and more
+ * Which documents are never trained on. `share`: a part of them, drawn by what they say, so that a copy of a document lands where the document does, and more
  * sources change nothing for those before. `last`: so many at the end.
  */
 export type HeldOut =
   | { readonly kind: "share"; readonly share: number }
   | { readonly kind: "last"; readonly documents: number };
 
+/** A tokenizer with its files, which go into the data set's folder. */
 export type DatasetTokenizer = {
   readonly tokenizer: Tokenizer;
-  /** By name; first the one that makes the tokenizer: tokenizer.json or tokenizer.model. */
+  /** The files by name; first the one that makes the tokenizer: tokenizer.json or tokenizer.model. */
   readonly files: ReadonlyMap<string, Uint8Array>;
 };
 
+/** Which text becomes which data set. */
 export type PrepareOptions = DocumentOptions &
   DatasetTokenizer & {
     readonly sources: readonly SourceFile[];
     /** The data set's folder; what is there is replaced. */
     readonly out: string;
     readonly heldOut: HeldOut;
-    /** For `share`. Default 0. */
+    /** Decides which documents a `share` draws. Default 0. */
     readonly seed?: number | undefined;
     /** The most tokens that a file holds. Default: 100 million. */
     readonly shardTokens?: number | undefined;
@@ -50,7 +52,7 @@ export type EncodedPart = {
   readonly isLast: boolean;
 };
 
-/** @throws {FormatError} for text that can't be read, and if there is none. */
+/** Makes a data set from text. @throws {FormatError} for text that can't be read, and if there is none. */
 export async function prepareDataset(options: PrepareOptions): Promise<Manifest> {
   const { tokenizer, heldOut, seed, separator = DEFAULT_SEPARATOR, textField = DEFAULT_TEXT_FIELD } = options;
   const eosToken = endOfText(tokenizer);
@@ -78,7 +80,7 @@ export async function prepareDataset(options: PrepareOptions): Promise<Manifest>
   });
 }
 
-/** Sends each document to a split. */
+/** Makes a splitter that sends each document to its split. */
 export function createSplitter(
   heldOut: HeldOut,
   seed: number = 0,
@@ -109,8 +111,8 @@ export function createSplitter(
       if (!part.isLast) return;
       last.push({ source, parts });
       parts = [];
-      if (last.length <= heldOut.documents) return;
-      const oldest = last.shift()!;
+      const oldest = last.length > heldOut.documents ? last.shift() : undefined;
+      if (oldest === undefined) return;
       for (const old of oldest.parts) await write("train", oldest.source, old);
     },
     async end() {
@@ -119,6 +121,7 @@ export function createSplitter(
   };
 }
 
+/** Writes a part of a document into a split, and counts it for its source. */
 export type DatasetWriter = (split: SplitName, source: SourceCounts, part: EncodedPart) => Promise<void>;
 
 /**
@@ -181,11 +184,12 @@ export async function writeDataset(
   });
 }
 
+/** Makes a source that has given nothing yet. */
 export function newSource({ path, bytes }: { readonly path: string; readonly bytes: number }): SourceCounts {
   return { file: basename(path), fileBytes: bytes, emptyDocuments: 0, train: noCounts(), heldOut: noCounts() };
 }
 
-/** A number in [0, 1) that a document and the seed decide. */
+/** Draws a number in [0, 1) that a document and the seed decide. */
 export function drawFraction(content: string | Uint8Array, seed: number): number {
   return createHash("sha256").update(`${seed}\n`).update(content).digest().readUInt32BE() / 2 ** 32;
 }

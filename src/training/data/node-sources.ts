@@ -7,17 +7,22 @@ import { type DocumentPart, partsOf, splitDocuments } from "./documents.ts";
 import { readParquetColumn } from "./node-parquet.ts";
 import { readLines, type ReadOptions, readTextBlocks } from "./node-text.ts";
 
+/** The kinds of file that text is read from. */
 export type SourceKind = "text" | "jsonl" | "parquet";
+/** A file with text, and its size. */
 export type SourceFile = { readonly path: string; readonly kind: SourceKind; readonly bytes: number };
 
+/** How documents are found in files. */
 export type DocumentOptions = ReadOptions & {
-  /** Stands between the documents of a text file. Default `<|endoftext|>`; "": each file is one. */
+  /** What stands between the documents of a text file. Default `<|endoftext|>`; "": each file is one. */
   readonly separator?: string | undefined;
   /** The field of JSONL, the column of Parquet. Default `text`. */
   readonly textField?: string | undefined;
 };
 
+/** GPT-2's end-of-text token, as it is written between documents. */
 export const DEFAULT_SEPARATOR = "<|endoftext|>";
+/** The field that holds the text in most data sets. */
 export const DEFAULT_TEXT_FIELD = "text";
 
 const kinds: readonly (readonly [RegExp, SourceKind])[] = [
@@ -28,7 +33,7 @@ const kinds: readonly (readonly [RegExp, SourceKind])[] = [
 const known = ".txt, .md, .jsonl, .ndjson (each also .gz) and .parquet";
 
 /**
- * Files, and the files in folders at any depth, in the order of their names.
+ * Lists files, and the files in folders at any depth, in the order of their names.
  * @throws {FormatError} for a file of another kind, and if a folder holds none of these.
  */
 export async function listSources(paths: readonly string[]): Promise<SourceFile[]> {
@@ -56,7 +61,7 @@ export async function listSources(paths: readonly string[]): Promise<SourceFile[
   return sources;
 }
 
-/** @throws {FormatError} naming the file and the line of what can't be read. */
+/** Reads the documents of a file. @throws {FormatError} naming the file and the line of what can't be read. */
 export async function* readDocuments(source: SourceFile, options: DocumentOptions = {}): AsyncGenerator<DocumentPart> {
   const { separator = DEFAULT_SEPARATOR, textField = DEFAULT_TEXT_FIELD } = options;
   if (source.kind === "text") {
@@ -70,7 +75,7 @@ export async function* readDocuments(source: SourceFile, options: DocumentOption
   }
 }
 
-/** @throws {FormatError} unless the line is a JSON object. */
+/** Parses a line of JSONL. @throws {FormatError} unless it is a JSON object. */
 export function parseLine(text: string, path: string, line: number): Record<string, unknown> {
   let value: unknown;
   try {

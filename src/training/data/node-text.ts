@@ -4,6 +4,7 @@ import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { FormatError } from "../../errors.ts";
 
+/** How a long read is watched, and stopped. */
 export type ReadOptions = {
   readonly signal?: AbortSignal | undefined;
   /** Called with the number of bytes that were just read from disk. */
@@ -15,7 +16,7 @@ const BLOCK_BYTES = 1_048_576;
 const MAX_LINE = 268_435_456;
 const BYTE_ORDER_MARK = "\uFEFF";
 
-/** @throws {FormatError} naming the line where a file is not UTF-8, and for damaged gzip data. */
+/** Reads a text in blocks. @throws {FormatError} naming the line where it is not UTF-8, and for damaged gzip data. */
 export async function* readTextBlocks(path: string, options: ReadOptions = {}): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   let lines = 0;
@@ -40,7 +41,7 @@ export async function* readTextBlocks(path: string, options: ReadOptions = {}): 
   if (open.length > 0) throw notUtf8(path, lines);
 }
 
-/** Lines without their ends, counted from 1; blank ones are left out. */
+/** Reads lines without their ends, counted from 1; blank ones are left out. */
 export async function* readLines(
   path: string,
   options: ReadOptions = {},
@@ -49,7 +50,7 @@ export async function* readLines(
   let line = 0;
   for await (const block of readTextBlocks(path, options)) {
     const lines = (rest + block).split("\n");
-    rest = lines.pop()!;
+    rest = lines.pop() ?? "";
     for (const text of lines) {
       line++;
       if (text.trim() !== "") yield { text, line };

@@ -14,6 +14,7 @@ import { readLines, type ReadOptions } from "./node-text.ts";
 import { encodeTokens, MAX_SHARD_TOKENS, tokenBytes, type TokenDtype } from "./shard.ts";
 import type { TokenStream } from "./token-stream.ts";
 
+/** A file or a folder of tokens. */
 export type TokenFile = {
   readonly path: string;
   /** `jsonl`: lines of {"token_ids": […]}, MobileLLM's layout for pretraining. */
@@ -25,7 +26,7 @@ const CHUNK_TOKENS = 262_144;
 const MAX_ID = 2 ** 32 - 1;
 
 /**
- * Data sets, .jsonl and .bin files, and folders with such files at any depth, in the order of their names.
+ * Lists data sets, .jsonl and .bin files, and folders with such files at any depth, in the order of their names.
  * @throws {FormatError} for a file of another kind, and if a folder holds none of these.
  */
 export async function listTokenFiles(paths: readonly string[]): Promise<TokenFile[]> {
@@ -41,11 +42,12 @@ export async function listTokenFiles(paths: readonly string[]): Promise<TokenFil
       continue;
     }
     const names = (await readdir(path, { recursive: true })).sort();
-    const sizes = await Promise.all(names.map(async (name) => (await stat(join(path, name))).size));
-    const inside = names.flatMap((name, index): TokenFile[] => {
+    const inside: TokenFile[] = [];
+    for (const name of names) {
       const kind = kindOf(name);
-      return kind === undefined ? [] : [{ path: join(path, name), kind, bytes: sizes[index]! }];
-    });
+      const file = join(path, name);
+      if (kind !== undefined) inside.push({ path: file, kind, bytes: (await stat(file)).size });
+    }
     if (names.includes(MANIFEST_FILE)) {
       files.push({ path, kind: "dataset", bytes: inside.reduce((sum, { bytes }) => sum + bytes, 0) });
     } else if (inside.length === 0) {
@@ -61,14 +63,15 @@ function kindOf(path: string): "jsonl" | "shard" | undefined {
   return /\.jsonl(\.gz)?$/i.test(path) ? "jsonl" : /\.bin$/i.test(path) ? "shard" : undefined;
 }
 
+/** Which tokens are read, and which are refused. */
 export type ReadTokensOptions = ReadOptions & {
-  /** Of a data set. Default: train. */
+  /** The split of a data set that is read. Default: train. */
   readonly split?: SplitName | undefined;
-  /** Ids must be below this. */
+  /** What ids must be below. Default: 2³². */
   readonly vocabSize?: number | undefined;
 };
 
-/** @throws {FormatError} naming the file and the line of what is no token. */
+/** Reads tokens, many at a time. @throws {FormatError} naming the file and the line of what is no token. */
 export async function* readTokens(
   { path, kind }: TokenFile,
   options: ReadTokensOptions = {},
@@ -130,7 +133,7 @@ async function* readStream(
 }
 
 /**
- * Lines of `length` + 1 tokens, as LLM360's amber-data-prep writes them for MobileLLM's official code: one after the other,
+ * Writes lines of `length` + 1 tokens, as LLM360's amber-data-prep writes them for MobileLLM's official code: one after the other,
  * not overlapping, the rest that fills no line dropped.
  * @returns how many lines, and how many tokens were dropped.
  */
@@ -164,7 +167,7 @@ export async function writeTokenJsonl(
   });
 }
 
-/** One llm.c shard. @returns how many tokens it holds. */
+/** Writes one llm.c shard. @returns how many tokens it holds. */
 export async function writeTokenShard(
   out: string,
   dtype: TokenDtype,
@@ -194,12 +197,13 @@ export async function writeTokenShard(
   }
 }
 
+/** Which tokens become which data set. */
 export type TokensToDatasetOptions = ReadTokensOptions &
   Pick<PrepareOptions, "out" | "tokenizer" | "files" | "heldOut" | "seed" | "shardTokens"> & {
     readonly sources: readonly TokenFile[];
   };
 
-/** A data set from tokens; documents end with the tokenizer's end-of-text token. */
+/** Makes a data set from tokens; documents end with the tokenizer's end-of-text token. */
 export async function tokensToDataset(options: TokensToDatasetOptions): Promise<Manifest> {
   const { tokenizer, heldOut, seed } = options;
   const eosToken = endOfText(tokenizer);

@@ -1,11 +1,12 @@
-/** A tokenizer from text files. */
+/** Trains a tokenizer on text files. */
 import { printJson } from "../../formats/json.ts";
 import { createBpeTrainer, type BpeTrainerOptions, type TrainedTokenizer } from "../../tokenizer/train-bpe.ts";
 import { type DocumentOptions, readDocuments, type SourceFile } from "./node-sources.ts";
 
+/** Which text it learns from, and what its vocabulary shall hold. */
 export type TrainTokenizerOptions = BpeTrainerOptions & DocumentOptions & { readonly sources: readonly SourceFile[] };
 
-/** The files of a Hugging Face tokenizer, by name. */
+/** Trains a tokenizer and gives its files, as Hugging Face has them, by name. */
 export async function trainTokenizer(options: TrainTokenizerOptions): Promise<ReadonlyMap<string, Uint8Array>> {
   const trainer = createBpeTrainer(options);
   for (const source of options.sources) {

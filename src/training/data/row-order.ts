@@ -8,7 +8,10 @@ const MAX_ROWS = 2 ** 40;
 /** Luby & Rackoff 1988: three make a pseudorandom permutation, four a strong one. A few more for small domains. */
 const ROUNDS = 8;
 
-/** @param keys whole numbers that choose the order, such as a seed and an epoch. */
+/**
+ * Makes a permutation of [0, count).
+ * @param keys whole numbers that choose it, such as a seed and an epoch.
+ */
 export function createOrder(count: number, keys: readonly number[]): (index: number) => number {
   if (!Number.isInteger(count) || count < 1 || count > MAX_ROWS) {
     throw new RangeError(`createOrder: a number of rows from 1 to ${MAX_ROWS} was required, got ${count}.`);

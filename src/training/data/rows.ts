@@ -3,18 +3,20 @@ import type { Row } from "../rows.ts";
 import type { TokenStream } from "./token-stream.ts";
 
 export type { Row } from "../rows.ts";
+/** A row of which only some tokens are learned. */
 export type MaskedRow = Extract<Row, { readonly learn: unknown }>;
 
+/** Rows by number. */
 export type RowSource = {
   /** How many rows there are. */
   readonly count: number;
-  /** Targets that count, in all rows. */
+  /** How many targets count, in all rows. */
   readonly targets: number;
   read(index: number): Promise<Row>;
 };
 
 /**
- * Windows of length + 1 tokens that overlap by one, so that each token of the stream is a target exactly once. Before the
+ * Cuts a stream into windows of length + 1 tokens that overlap by one, so that each token of the stream is a target exactly once. Before the
  * first token stands the last one: the end-of-text token that stands before every other document. What the last
  * window lacks comes from the start again, and does not count.
  */
@@ -39,7 +41,7 @@ export function windowRows(stream: TokenStream, length: number): RowSource {
   };
 }
 
-/** Rows that are in memory. */
+/** Makes a source of rows that are in memory. @param targets that count, in all of them. */
 export function listRows(rows: readonly Row[], targets: number): RowSource {
   return { count: rows.length, targets, read: async (index) => rows[index]! };
 }

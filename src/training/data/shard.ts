@@ -4,12 +4,15 @@
  */
 import { FormatError } from "../../errors.ts";
 
+/** How an id lies in a shard. */
 export type TokenDtype = "uint16" | "uint32";
 
+/** What a shard's header says. */
 export type ShardHeader = { readonly dtype: TokenDtype; readonly tokens: number };
 
+/** Bytes before the first id. */
 export const SHARD_HEADER_BYTES = 1024;
-/** The count is a signed 32-bit number. */
+/** The most tokens of a shard: the header's count is a signed 32-bit number. */
 export const MAX_SHARD_TOKENS: number = 2 ** 31 - 1;
 
 const kinds = {
@@ -17,15 +20,17 @@ const kinds = {
   uint32: { magic: 20240801, version: 7 },
 } as const;
 
-/** The smallest type that holds every id of a vocabulary. */
+/** Chooses the smallest type that holds every id of a vocabulary. */
 export function tokenDtype(vocabSize: number): TokenDtype {
   return vocabSize <= 65_536 ? "uint16" : "uint32";
 }
 
+/** Gives the bytes of an id. */
 export function tokenBytes(dtype: TokenDtype): number {
   return dtype === "uint16" ? 2 : 4;
 }
 
+/** Writes a header. */
 export function writeShardHeader({ dtype, tokens }: ShardHeader): Uint8Array {
   const header = new DataView(new ArrayBuffer(SHARD_HEADER_BYTES));
   header.setInt32(0, kinds[dtype].magic, true);
@@ -35,6 +40,7 @@ export function writeShardHeader({ dtype, tokens }: ShardHeader): Uint8Array {
 }
 
 /**
+ * Reads a header.
  * @param bytes the first SHARD_HEADER_BYTES of the file.
  * @param size of the file.
  * @throws {FormatError} if this is no shard, or not all of one.
@@ -64,13 +70,13 @@ export function readShardHeader(bytes: Uint8Array, size: number, name: string): 
 
 const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
-/** Ids as the bytes of a shard. */
+/** Writes ids as the bytes of a shard. */
 export function encodeTokens(tokens: ArrayLike<number>, dtype: TokenDtype): Uint8Array {
   const array = dtype === "uint16" ? Uint16Array.from(tokens) : Uint32Array.from(tokens);
   return littleEndian(new Uint8Array(array.buffer), tokenBytes(dtype));
 }
 
-/** The ids in bytes of a shard; takes the bytes over. */
+/** Reads the ids in bytes of a shard; the bytes are taken over. */
 export function decodeTokens(bytes: Uint8Array, dtype: TokenDtype): Uint16Array | Uint32Array {
   const own = littleEndian(bytes.byteOffset % 4 === 0 ? bytes : bytes.slice(), tokenBytes(dtype));
   return dtype === "uint16"

@@ -1,39 +1,38 @@
-/** A long row of token ids that lies somewhere else. */
+/** A long text in token ids that lies somewhere else. */
 export type TokenStream = {
-  /** Tokens. */
+  /** How many tokens there are. */
   readonly length: number;
-  /** `count` tokens from `start` on; the range must lie inside. */
+  /** Reads `count` tokens from `start` on; the range must lie inside. */
   read(start: number, count: number): Promise<ArrayLike<number>>;
 };
 
-/** One stream after the other. */
+/** Makes one stream of several, one after the other. */
 export function joinStreams(parts: readonly TokenStream[]): TokenStream {
-  const starts: number[] = [];
+  const placed: { readonly part: TokenStream; readonly first: number }[] = [];
   let length = 0;
   for (const part of parts) {
-    starts.push(length);
+    placed.push({ part, first: length });
     length += part.length;
   }
   return {
     length,
     async read(start, count) {
-      let index = starts.findLastIndex((first) => first <= start);
-      const first = parts[index];
-      if (first !== undefined && start + count <= starts[index]! + first.length) {
-        return first.read(start - starts[index]!, count);
-      }
       const tokens = new Uint32Array(count);
-      for (let done = 0; done < count; index++) {
-        const from = start + done - starts[index]!;
-        const taken = Math.min(count - done, parts[index]!.length - from);
-        tokens.set(await parts[index]!.read(from, taken), done);
+      let done = 0;
+      for (const { part, first } of placed.slice(placed.findLastIndex(({ first }) => first <= start))) {
+        const from = start + done - first;
+        const taken = Math.min(count - done, part.length - from);
+        if (taken === count) return part.read(from, count);
+        tokens.set(await part.read(from, taken), done);
         done += taken;
+        if (done === count) break;
       }
       return tokens;
     },
   };
 }
 
+/** Makes a stream of tokens that are in memory. */
 export function streamOf(tokens: ArrayLike<number>): TokenStream {
   return {
     length: tokens.length,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { createFakeLoader, createFakeTrainer, type FakeTrainer } from "../../../test/support/fake-trainer.ts";
-import type { Loader } from "../data/mixture.ts";
+import type { Loader } from "../data/loader.ts";
 import { type CheckpointName, type RunSummary, runTraining } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { parseRecipe, type Recipe } from "./recipe.ts";

@@ -5,13 +5,13 @@ import { createRandom } from "../../random.ts";
 
 /** Large enough that the product, not its start, takes the time; small enough that the operands stay in cache. */
 const SIZE = 512;
-/** One after the other in a replay, so that asking for it doesn't count. */
+/** So many products follow each other in a replay, so that asking for it doesn't count. */
 const PRODUCTS = 4;
 const REPLAYS = 6;
-/** For the reference backend, which takes a second for one. */
+/** No replay begins later than this: the reference backend takes a second for one. */
 const MOST_MS = 500;
 
-/** FLOP/s of an f32 product of 512 × 512 matrices on all threads of `backend`; takes a fraction of a second. */
+/** Measures the FLOP/s of an f32 product of 512 × 512 matrices on all threads of `backend`; takes a fraction of a second. */
 export async function measurePeak(backend: Backend, now: () => number): Promise<number> {
   const recorder = createRecorder({ tokens: SIZE, outputs: SIZE, positions: SIZE }, "training");
   const weight = recorder.weight("weight", SIZE, SIZE, "f32");

@@ -5,16 +5,16 @@ import type { MemoryReport } from "../../backends/backend.ts";
 /** The start of a run, and of each time that it was resumed. */
 export type StartRecord = {
   readonly kind: "start";
-  /** Steps done before. */
+  /** Steps that were done before. */
   readonly step: number;
   readonly steps: number;
   /** Milliseconds since 1970. */
   readonly time: number;
   readonly name: string;
   readonly parameters: number;
-  /** `12 layers × 192, 6 heads`. */
+  /** The model's shape, such as `12 layers × 192, 6 heads`. */
   readonly shape: string;
-  /** `wasm (relaxed SIMD, 2 threads)`. */
+  /** What computes, such as `wasm (relaxed SIMD, 2 threads)`. */
   readonly device: string;
   /** Bytes by class. */
   readonly memory: MemoryReport;
@@ -26,51 +26,54 @@ export type StepRecord = {
   readonly kind: "step";
   readonly step: number;
   readonly time: number;
-  /** Nats per token, before the update. */
+  /** The loss in nats per token, before the update. */
   readonly loss: number;
-  /** Of the last step. */
+  /** The learning rate of the last step. */
   readonly learningRate: number;
-  /** Before clipping. */
+  /** The global norm of the gradients, before clipping. */
   readonly gradientNorm: number;
-  /** Since the run began. */
+  /** Tokens trained on since the run began. */
   readonly tokens: number;
   readonly epoch: number;
-  /** Held-out loss, samples and checkpoints not counted in. */
+  /** The speed of the steps alone, without held-out loss, samples and checkpoints. */
   readonly tokensPerSecond: number;
   readonly flopsPerSecond: number;
   /** The fastest matrix products that were measured on this machine since the start. */
   readonly peakFlopsPerSecond: number;
-  /** Of that peak, 0 to 1. */
+  /** The share of that peak, 0 to 1. */
   readonly utilisation: number;
-  /** Of training, held-out loss, samples and checkpoints, over all starts. */
+  /** Time for training, held-out loss, samples and checkpoints, over all starts. */
   readonly elapsedMs: number;
   readonly remainingMs: number;
 };
 
+/** What a model makes of text that it was not trained on. */
 export type HeldOutRecord = {
   readonly kind: "heldOut";
   readonly step: number;
   readonly time: number;
-  /** Nats per token. */
+  /** The loss in nats per token. */
   readonly loss: number;
   readonly bitsPerByte: number;
-  /** Counted positions. */
+  /** How many predicted tokens were counted. */
   readonly tokens: number;
-  /** No earlier one was lower. */
+  /** Whether it is lower than every earlier one. */
   readonly isBest: boolean;
 };
 
+/** A text that the model continued. */
 export type SampleRecord = {
   readonly kind: "sample";
   readonly step: number;
   readonly time: number;
   readonly prompt: string;
-  /** 0: greedy. */
+  /** The temperature; 0 is greedy. */
   readonly temperature: number;
   /** The continuation. */
   readonly text: string;
 };
 
+/** The end of a run, or of one of its starts. */
 export type EndRecord = {
   readonly kind: "end";
   readonly step: number;
@@ -80,4 +83,5 @@ export type EndRecord = {
   readonly message?: string;
 };
 
+/** A line of metrics.jsonl. */
 export type MetricsRecord = StartRecord | StepRecord | HeldOutRecord | SampleRecord | EndRecord;

@@ -16,19 +16,21 @@ import type { MetricsRecord } from "./metrics.ts";
 import { type FileOffsets, parseRunState, type RunState } from "./run-state.ts";
 import { encodeEvents, encodeFileVersion } from "./tensorboard.ts";
 
+/** The name of the file that the dashboard follows. */
 export const metricsFile = "metrics.jsonl";
 const recipeFile = "recipe.json";
 const lockFile = "running.pid";
 /** TensorBoard takes every file with "tfevents" in its name; a run keeps to one. */
 const eventsFile = "events.out.tfevents.0000000000.mobilellm";
 
+/** A run's folder, held by this process until `release`. */
 export type RunFolder = {
   readonly path: string;
-  /** Its last part. */
+  /** The last part of the path. */
   readonly name: string;
   /** The text of the recipe that the run was started with; undefined in a new folder. */
   readonly recipe: string | undefined;
-  /** @throws {FormatError} if there is no such checkpoint: for `last`, undefined then. */
+  /** Reads a checkpoint's state. If there is none: undefined for `last`. @throws {FormatError} for any other. */
   readState(name: CheckpointName): Promise<RunState | undefined>;
   writeRecipe(json: string): Promise<void>;
   /** Cuts the growing files back to where the checkpoint was taken, and appends from there. */

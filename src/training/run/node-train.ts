@@ -6,11 +6,11 @@ import { parseJsonObject, printJson } from "../../formats/json.ts";
 import type { Model } from "../../inference/model.ts";
 import { countParameters, type ModelConfig } from "../../model/config.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
-import type { Loader, LoaderPosition } from "../data/mixture.ts";
+import type { Loader, LoaderPosition } from "../data/loader.ts";
 import type { TrainerCore } from "../trainer.ts";
 import type { DatasetTokenizer } from "../data/node-prepare.ts";
 import { ShapeMismatch } from "./json-shape.ts";
-import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SampleRequest } from "./loop.ts";
+import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SamplePrompt } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { openRunFolder, type RunFolder } from "./node-run-folder.ts";
 import { createModelConfig, parseRecipe, type Recipe } from "./recipe.ts";
@@ -23,7 +23,7 @@ export type RunTrainer = RunParts["trainer"] &
     save(directory: string, options: { readonly files: ModelFiles }): Promise<void>;
   };
 
-/** By name. */
+/** Files by name. */
 type ModelFiles = Readonly<Record<string, string | Uint8Array>>;
 
 /** Where a trainer's weights come from. */
@@ -32,36 +32,39 @@ export type TrainerSource =
   | { readonly model: Checkpoint }
   | { readonly resume: string };
 
-export type TrainerOptions = TrainerSource &
+/** What a run's trainer is made of. */
+export type RunTrainerOptions = TrainerSource &
   Pick<Recipe, "optimizer" | "schedule" | "recompute" | "seed" | "device" | "threads"> & {
-    /** Most rows of a micro-batch. */
+    /** The most rows of a micro-batch. */
     readonly rows: number;
-    /** Most predicted tokens of a row. */
+    /** The most predicted tokens of a row. */
     readonly length: number;
   };
 
-export type LoaderOptions = Pick<Recipe, "data" | "seed"> & {
+/** What a run's loader is made of. */
+export type RunLoaderOptions = Pick<Recipe, "data" | "seed"> & {
   readonly tokenizer: Tokenizer;
   readonly position: LoaderPosition | undefined;
 };
 
 /** What only the edge can do. */
 export type TrainEdges = {
-  createTrainer(options: TrainerOptions): Promise<RunTrainer>;
-  openLoader(options: LoaderOptions): Promise<Loader & { close(): Promise<void> }>;
-  /** Of a data set or a checkpoint, with its files by name. */
+  createTrainer(options: RunTrainerOptions): Promise<RunTrainer>;
+  openLoader(options: RunLoaderOptions): Promise<Loader & { close(): Promise<void> }>;
+  /** Opens the tokenizer of a data set or a checkpoint. */
   openTokenizer(path: string, options: { readonly signal: AbortSignal }): Promise<DatasetTokenizer>;
   openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;
   openModel(
     checkpoint: Checkpoint,
     options: Pick<Recipe, "threads" | "device"> & Pick<ModelConfig, "sharing"> & { readonly tokenizer: Tokenizer },
   ): Promise<Model>;
-  /** Forward, for a token: of its matrices, and for each position it looks back at. */
+  /** Gives a token's FLOP forward: those of its matrices, and those for each position that it looks back at. */
   forwardFlops(config: ModelConfig): { readonly flopsPerToken: number; readonly attentionFlopsPerPosition: number };
-  /** FLOP/s. */
+  /** Measures FLOP/s. */
   measurePeak(recipe: Pick<Recipe, "threads" | "device">): Promise<number>;
 };
 
+/** What to train, and where. */
 export type TrainOptions = {
   /** Text and name of a recipe; when resuming, by default the one that the run was started with. */
   readonly recipe: { readonly source: string; readonly file: string } | undefined;
@@ -72,7 +75,10 @@ export type TrainOptions = {
   readonly onRecord?: (record: MetricsRecord) => void;
 };
 
-/** @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes. */
+/**
+ * Trains what a recipe names, or goes on with it.
+ * @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes.
+ */
 export async function trainRecipe(options: TrainOptions, edges: TrainEdges): Promise<RunSummary> {
   const folder = await openRunFolder(options.out, options.resume !== undefined);
   const opened: (() => Promise<void>)[] = [() => folder.release()];
@@ -146,14 +152,15 @@ const fixedKeys = ["model", "init", "data", "seed"] as const;
 
 function chooseRecipe({ recipe: given, threads }: TrainOptions, folder: RunFolder): Recipe {
   const stored = folder.recipe === undefined ? undefined : parseRecipe(folder.recipe, join(folder.path, "recipe.json"));
-  if (given === undefined && stored === undefined) {
+  const changed = given && parseRecipe(given.source, given.file);
+  const recipe = changed ?? stored;
+  if (recipe === undefined) {
     throw new FormatError(`${folder.path}: a recipe is required to start a run. Print one with --print-recipe.`);
   }
-  const recipe = given === undefined ? stored! : parseRecipe(given.source, given.file);
-  for (const key of stored === undefined ? [] : fixedKeys) {
-    if (JSON.stringify(recipe[key]) === JSON.stringify(stored![key])) continue;
+  for (const key of fixedKeys) {
+    if (stored === undefined || JSON.stringify(recipe[key]) === JSON.stringify(stored[key])) continue;
     throw new FormatError(
-      `${given!.file}: ${key} must stay what the run in ${folder.path} was started with. Start another run for it, in another folder.`,
+      `${given?.file}: ${key} must stay what the run in ${folder.path} was started with. Start another run for it, in another folder.`,
     );
   }
   return threads === undefined ? recipe : { ...recipe, threads };
@@ -206,7 +213,7 @@ async function writeSamples(
   tokenizer: Tokenizer,
   { sample, seed, threads, device }: Recipe,
   edges: TrainEdges,
-  requests: readonly SampleRequest[],
+  requests: readonly SamplePrompt[],
   signal: AbortSignal,
 ): Promise<string[]> {
   const checkpoint = await trainer.checkpoint();

@@ -1,13 +1,15 @@
 /** What a run needs besides weights and moments to go on exactly: saved as run.json inside each checkpoint. */
 import { FormatError } from "../../errors.ts";
-import type { LoaderPosition } from "../data/mixture.ts";
+import type { LoaderPosition } from "../data/loader.ts";
 import { number, object, optional, ShapeMismatch } from "./json-shape.ts";
 
 /** Sizes, in bytes, of the files that grow: what lies beyond was written by steps that a resumed run does again. */
 export type FileOffsets = { readonly metrics: number; readonly events: number };
 
+/** The lowest held-out loss, in nats per token, and where it was. */
 export type BestLoss = { readonly step: number; readonly loss: number; readonly bitsPerByte: number };
 
+/** All that goes into run.json. */
 export type RunState = {
   readonly version: 1;
   readonly step: number;
@@ -15,9 +17,9 @@ export type RunState = {
   readonly reportedStep: number;
   readonly tokens: number;
   readonly elapsedMs: number;
-  /** Of the first step; what an explosion is measured against. */
+  /** The loss of the first step, which an explosion is measured against. */
   readonly firstLoss: number | undefined;
-  /** Of the last step. */
+  /** The loss of the last step. */
   readonly lastLoss: number | undefined;
   readonly best: BestLoss | undefined;
   readonly position: LoaderPosition;
@@ -39,7 +41,7 @@ const shape = object({
   offsets: object({ metrics: count, events: count }),
 });
 
-/** @param file for messages. */
+/** Reads run.json. @param file for messages. @throws {FormatError} naming the field that is wrong. */
 export function parseRunState(json: string, file: string): RunState {
   try {
     return { ...shape(JSON.parse(json), ""), version: 1 };

@@ -4,12 +4,12 @@
  */
 import type { MetricsRecord } from "./metrics.ts";
 
-/** The first record of a file. */
+/** Encodes the first record of a file. @param time in milliseconds since 1970. */
 export function encodeFileVersion(time: number): Uint8Array {
   return frame(join([double(1, time / 1000), bytes(3, utf8("brain.Event:2"))]));
 }
 
-/** The events that a line of the metrics becomes; none for the start and the end of a run. */
+/** Encodes the events that a line of the metrics becomes; none for the start and the end of a run. */
 export function encodeEvents(record: MetricsRecord): Uint8Array {
   const values = summaryValues(record);
   if (values.length === 0) return new Uint8Array(0);
@@ -82,7 +82,7 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, n) => {
 
 // Protobuf: a field is its number and wire type (0 varint, 1 eight bytes, 2 length and bytes, 5 four bytes), then the value.
 
-/** As protobuf's own writers, leaves out what is 0. */
+/** Protobuf's own writers leave out what is 0. */
 function varintField(field: number, value: number): Uint8Array {
   return value === 0 ? new Uint8Array(0) : join([varint(field << 3), varint(value)]);
 }

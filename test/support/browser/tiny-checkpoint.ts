@@ -1,7 +1,8 @@
 /** A checkpoint of about 100 kB in Hugging Face's layout, the same bytes every time. */
 import { parseHfConfig } from "../../../src/formats/hf-config.ts";
+import { elementCount } from "../../../src/formats/checkpoint.ts";
 import { requiredTensors } from "../../../src/formats/required-tensors.ts";
-import { elementCount, writeSafetensors } from "../../../src/formats/safetensors.ts";
+import { writeSafetensors } from "../../../src/formats/safetensors.ts";
 import { createRandom } from "../../../src/random.ts";
 
 export const VOCAB_SIZE = 256;

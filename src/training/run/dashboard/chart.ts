@@ -1,6 +1,7 @@
 /** A line chart in SVG: step on the x axis, a few lines, a crosshair that all charts of the page share. */
 import { formatNumber } from "./format.ts";
 
+/** A line of a chart: a value for each of some steps, which ascend. */
 export type Line = {
   readonly label: string;
   /** A class of the style sheet: colour and weight. */
@@ -9,6 +10,7 @@ export type Line = {
   readonly y: readonly number[];
 };
 
+/** A chart on the page. */
 export type Chart = {
   draw(lines: readonly Line[], options: { readonly isLog: boolean; readonly lastStep: number }): void;
   /** Shows the crosshair at a step; undefined takes it away. */
@@ -18,6 +20,7 @@ export type Chart = {
 const MARGIN = { top: 8, right: 10, bottom: 22, left: 50 };
 const SVG = "http://www.w3.org/2000/svg";
 
+/** What a chart shows, and whom it tells. */
 export type ChartOptions = {
   readonly title: string;
   /** Whether the y axis begins at 0, so that small changes look small. */
@@ -26,6 +29,7 @@ export type ChartOptions = {
   readonly onPoint: (step: number | undefined) => void;
 };
 
+/** Makes a chart in `container` that draws itself anew when its size changes. */
 export function createChart(container: HTMLElement, { title, isFromZero, onPoint }: ChartOptions): Chart {
   const head = element("div", "chart-head", container);
   element("h2", "", head).textContent = title;
@@ -33,6 +37,7 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("role", "img");
   container.append(svg);
+  const pen = createPen(svg);
   let [lines, isLog, lastStep]: [readonly Line[], boolean, number] = [[], false, 1];
   let pointed: number | undefined;
   let scales: { x: Scale; y: Scale } | undefined;
@@ -53,19 +58,16 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     const y = createScale(low, high, height - MARGIN.bottom, MARGIN.top);
     scales = { x, y };
     for (const value of niceTicks(low, high, height < 160 ? 3 : 5)) {
-      line("grid", MARGIN.left, width - MARGIN.right, y(value), y(value));
-      label("tick-y", MARGIN.left - 8, y(value) + 4, formatNumber(value));
+      pen.line("grid", MARGIN.left, width - MARGIN.right, y(value), y(value));
+      pen.label("tick-y", MARGIN.left - 8, y(value) + 4, formatNumber(value));
     }
     for (const value of isLog ? decades(firstX, lastStep) : niceTicks(firstX, lastStep, width < 420 ? 4 : 6)) {
-      label("tick-x", x(toX(value)), height - 6, formatNumber(value));
+      pen.label("tick-x", x(toX(value)), height - 6, formatNumber(value));
     }
     for (const { style, x: steps, y: values } of drawn) {
-      const path = svgElement("path", `line ${style}`);
-      path.setAttribute(
-        "d",
-        tracePath(steps, values, (step) => x(toX(step)), y),
-      );
-      if (style === "held-out") for (const i of steps.keys()) dot(x(toX(steps[i]!)), y(values[i]!), "held-out");
+      const columnOf = (step: number): number => x(toX(step));
+      pen.path(`line ${style}`, tracePath(steps, values, columnOf, y));
+      if (style === "held-out") for (const [i, step] of steps.entries()) pen.dot(style, columnOf(step), y(values[i]!));
     }
     svg.setAttribute("aria-label", `${title}: ${readout.textContent}`);
     showCrosshair();
@@ -77,10 +79,10 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     if (scales === undefined || pointed === undefined) return;
     const { x, y } = scales;
     const at = x(toX(pointed));
-    line("crosshair", at, at, y.start, y.end);
+    pen.line("crosshair", at, at, y.start, y.end);
     for (const { x: steps, y: values, style } of lines) {
       const i = nearest(steps, pointed);
-      if (i !== undefined && style !== "raw") dot(x(toX(steps[i]!)), y(values[i]!), `crosshair ${style}`);
+      if (i !== undefined && style !== "raw") pen.dot(`crosshair ${style}`, x(toX(steps[i]!)), y(values[i]!));
     }
   }
 
@@ -96,30 +98,6 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
         return [entry];
       }),
     );
-  }
-
-  function line(style: string, x1: number, x2: number, y1: number, y2: number): void {
-    const made = svgElement("line", style);
-    for (const [key, value] of Object.entries({ x1, x2, y1, y2 })) made.setAttribute(key, value.toFixed(1));
-  }
-
-  function label(style: string, x: number, y: number, content: string): void {
-    const made = svgElement("text", style);
-    made.setAttribute("x", x.toFixed(1));
-    made.setAttribute("y", y.toFixed(1));
-    made.textContent = content;
-  }
-
-  function dot(x: number, y: number, style: string): void {
-    const made = svgElement("circle", `dot ${style}`);
-    for (const [key, value] of Object.entries({ cx: x, cy: y, r: 2.5 })) made.setAttribute(key, value.toFixed(1));
-  }
-
-  function svgElement(name: string, style: string): SVGElement {
-    const made = document.createElementNS(SVG, name);
-    made.setAttribute("class", style);
-    svg.append(made);
-    return made;
   }
 
   svg.addEventListener("pointermove", (event) => {
@@ -140,6 +118,27 @@ export function createChart(container: HTMLElement, { title, isFromZero, onPoint
     point(step) {
       pointed = step;
       showCrosshair();
+    },
+  };
+}
+
+/** Draws into an SVG, in its units; `style` is the class of what is drawn. */
+function createPen(svg: SVGSVGElement) {
+  function draw(name: string, style: string, attributes: Readonly<Record<string, string | number>>): SVGElement {
+    const made = document.createElementNS(SVG, name);
+    made.setAttribute("class", style);
+    for (const [key, value] of Object.entries(attributes)) {
+      made.setAttribute(key, typeof value === "number" ? value.toFixed(1) : value);
+    }
+    svg.append(made);
+    return made;
+  }
+  return {
+    line: (style: string, x1: number, x2: number, y1: number, y2: number) => draw("line", style, { x1, x2, y1, y2 }),
+    dot: (style: string, cx: number, cy: number) => draw("circle", `dot ${style}`, { cx, cy, r: 2.5 }),
+    path: (style: string, d: string) => draw("path", style, { d }),
+    label(style: string, x: number, y: number, content: string): void {
+      draw("text", style, { x, y }).textContent = content;
     },
   };
 }
@@ -173,7 +172,7 @@ function extent(lines: readonly Line[], isFromZero: boolean): [number, number] {
 }
 
 /**
- * An SVG path. Of the many points that fall into one column of pixels the lowest and the highest are drawn, in their order:
+ * Writes an SVG path. Of the many points that fall into one column of pixels the lowest and the highest are drawn, in their order:
  * a spike stays a spike, and a run of a million steps draws as fast as one of a thousand.
  */
 export function tracePath(
@@ -196,7 +195,7 @@ export function tracePath(
   return kept.map((i, n) => `${n === 0 ? "M" : "L"}${toX(x[i]!).toFixed(1)},${toY(y[i]!).toFixed(1)}`).join("");
 }
 
-/** Round values between two: multiples of 1, 2 or 5 times a power of ten. */
+/** Chooses round values between two: multiples of 1, 2 or 5 times a power of ten. */
 export function niceTicks(low: number, high: number, count: number): number[] {
   const rough = (high - low) / count;
   if (!(rough > 0)) return [low];
@@ -213,7 +212,7 @@ function decades(low: number, high: number): number[] {
   return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => 10 ** (from + i));
 }
 
-/** Index of the value nearest to `wanted` in ascending values; undefined if there is none. */
+/** Finds the index of the value nearest to `wanted` in ascending values; undefined if there is none. */
 export function nearest(values: readonly number[], wanted: number): number | undefined {
   let [low, high] = [0, values.length - 1];
   if (high < 0) return undefined;
@@ -225,6 +224,7 @@ export function nearest(values: readonly number[], wanted: number): number | und
   return Math.abs(values[low]! - wanted) <= Math.abs(values[high]! - wanted) ? low : high;
 }
 
+/** Makes an element at the end of `parent`; `style` is its class. */
 export function element(name: string, style: string, parent: Element): HTMLElement {
   const made = document.createElement(name);
   if (style !== "") made.className = style;

@@ -1,6 +1,6 @@
 /** Numbers for people, on the page and in the terminal. */
 
-/** `7 s`, `12 min`, `3 h 5 min`, `2 d 4 h`. */
+/** Writes a time: `7 s`, `12 min`, `3 h 5 min`, `2 d 4 h`. */
 export function formatDuration(ms: number): string {
   const minutes = Math.floor(ms / 60_000);
   if (minutes < 1) return `${Math.round(ms / 1000)} s`;
@@ -9,7 +9,7 @@ export function formatDuration(ms: number): string {
   return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** Three or four digits, with a prefix for large numbers and before a unit: `12.3k`, `410 GFLOP/s`; `1.2e-5`. */
+/** Writes a number in three or four digits, with a prefix for large numbers and before a unit: `12.3k`, `410 GFLOP/s`; `1.2e-5`. */
 export function formatNumber(value: number, unit = ""): string {
   const size = Math.abs(value);
   const [scale, prefix] = prefixes.find(([limit]) => size >= limit) ?? [1, ""];

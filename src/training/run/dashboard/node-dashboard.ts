@@ -16,6 +16,7 @@ const POLL_MS = 250;
 const MAX_MESSAGE_BYTES = 1_048_576;
 const modules = ["page.js", "chart.js", "format.js", "run-data.js"];
 
+/** A server that runs until `close`. */
 export type Dashboard = {
   readonly url: string;
   /** Sends what is written so far to every open page, and ends. */
@@ -26,7 +27,7 @@ export type Dashboard = {
 type Follower = () => Promise<void>;
 
 /**
- * Serves on 127.0.0.1 alone.
+ * Serves the page of a run's folder, on 127.0.0.1 alone.
  * @param port 0: any that is free.
  * @throws {FormatError} if the port is taken.
  */

@@ -1,5 +1,6 @@
 /** The dashboard's HTML: everything in one page but its scripts. */
 
+/** Writes the page of a run with this name. */
 export function pageHtml(name: string): string {
   const title = name.replaceAll(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
   return `<!doctype html>

@@ -11,10 +11,15 @@ let data = createRunData();
 let isConnected = false;
 let isDrawing = false;
 
-const byId = (id: string): HTMLElement => document.querySelector<HTMLElement>(`#${id}`)!;
-const smoothing = document.querySelector<HTMLInputElement>("#smoothing")!;
-const logSteps = document.querySelector<HTMLInputElement>("#log-steps")!;
-const sampleStep = document.querySelector<HTMLInputElement>("#sample-step")!;
+function find<E extends HTMLElement>(id: string, type: new () => E): E {
+  const found = document.querySelector(`#${id}`);
+  if (found instanceof type) return found;
+  throw new Error(`internal: the page has no ${type.name} #${id}`);
+}
+const byId = (id: string): HTMLElement => find(id, HTMLElement);
+const smoothing = find("smoothing", HTMLInputElement);
+const logSteps = find("log-steps", HTMLInputElement);
+const sampleStep = find("sample-step", HTMLInputElement);
 
 const charts: Chart[] = [];
 const pointAll = (step: number | undefined): void => charts.forEach((chart) => chart.point(step));
@@ -127,11 +132,11 @@ let shownSamples = "";
 function showSamples(): void {
   const steps = [...new Set(data.samples.map(({ step }) => step))];
   byId("samples").hidden = steps.length === 0;
-  if (steps.length === 0) return;
   sampleStep.max = String(steps.length - 1);
   sampleStep.disabled = steps.length === 1;
   if (followsSamples) sampleStep.value = sampleStep.max;
-  const step = steps[Number(sampleStep.value)]!;
+  const step = steps[Number(sampleStep.value)];
+  if (step === undefined) return;
   const samples = data.samples.filter((sample) => sample.step === step);
   byId("sample-label").textContent = `step ${step.toLocaleString("en")}`;
   // What stands there already is left alone: somebody may be marking it.

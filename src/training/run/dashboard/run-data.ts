@@ -1,6 +1,7 @@
 /** What the page knows of a run: the records so far, by kind, in order of steps. */
 import type { EndRecord, HeldOutRecord, MetricsRecord, SampleRecord, StartRecord, StepRecord } from "../metrics.ts";
 
+/** A run's records, as the page needs them. */
 export type RunData = {
   start: StartRecord | undefined;
   end: EndRecord | undefined;
@@ -9,10 +10,12 @@ export type RunData = {
   samples: SampleRecord[];
 };
 
+/** Makes the data of a run that has said nothing yet. */
 export function createRunData(): RunData {
   return { start: undefined, end: undefined, steps: [], heldOut: [], samples: [] };
 }
 
+/** Adds a record; those of steps that a resumed run does again are replaced. */
 export function addRecord(data: RunData, record: MetricsRecord): void {
   switch (record.kind) {
     case "start":
@@ -35,17 +38,16 @@ export function addRecord(data: RunData, record: MetricsRecord): void {
   }
 }
 
-/** A run that was resumed does its later steps again. */
 function append<T extends { readonly step: number }>(records: T[], record: T): void {
   cutFrom(records, record.step);
   records.push(record);
 }
 
 function cutFrom(records: { readonly step: number }[], step: number): void {
-  while (records.length > 0 && records.at(-1)!.step >= step) records.pop();
+  while ((records.at(-1)?.step ?? -1) >= step) records.pop();
 }
 
-/** Exponential moving average whose first values aren't drawn to 0 (as Adam's moments are corrected). */
+/** Computes an exponential moving average whose first values aren't drawn to 0 (as Adam's moments are corrected). */
 export function smooth(values: readonly number[], decay: number): number[] {
   let [mean, weight] = [0, 0];
   return values.map((value) => {

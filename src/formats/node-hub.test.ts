@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { openHfFolder } from "./hf-folder.ts";
-import { openHubModel, type HubOptions, type HubProgress } from "./hub.ts";
+import { openHubModel, type HubOptions, type HubProgress } from "./node-hub.ts";
 
 const commit = "0123456789abcdef0123456789abcdef01234567";
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");

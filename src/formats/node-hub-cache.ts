@@ -7,8 +7,10 @@ import { dirname, join, relative } from "node:path";
 import type { FileSet } from "./hf-folder.ts";
 import { openOnce } from "./node-files.ts";
 
+/** A repository's `org/name`, a branch, tag or commit of it, and the one file that is asked for, if any. */
 export type HubId = { readonly name: string; readonly revision: string; readonly file: string | undefined };
 
+/** Reads `org/name`, `org/name@revision` or `org/name/file.gguf`. @throws {RangeError} for anything else. */
 export function parseHubId(id: string): HubId {
   const match = /^([\w.-]+\/[\w.-]+)(?:\/([^@]+\.gguf))?(?:@([\w./-]+))?$/.exec(id);
   const [, name, file, revision = "main"] = match ?? [];
@@ -20,13 +22,15 @@ export function parseHubId(id: string): HubId {
   return { name, revision, file };
 }
 
-/** Paths and revisions become paths in the cache. */
+/** Whether a path would leave the folder that it is meant for: paths and revisions become paths in the cache. */
 export function leadsOut(path: string): boolean {
   return path.startsWith("/") || /[\\:\0]|(^|\/)\.\.?(\/|$)|\/\/|\/$/.test(path);
 }
 
+/** Whether a revision is a commit's hash, which never changes its meaning. */
 export const isCommit = (revision: string): boolean => /^[0-9a-f]{40}$/.test(revision);
 
+/** Finds the folder of a revision in the cache; undefined if it is not there. */
 export async function cachedSnapshot(revision: string, repoDir: string): Promise<string | undefined> {
   const commit = isCommit(revision) ? revision : (await readIfThere(join(repoDir, "refs", revision)))?.trim();
   if (commit === undefined || !isCommit(commit)) return undefined;
@@ -34,7 +38,7 @@ export async function cachedSnapshot(revision: string, repoDir: string): Promise
   return (await sizeOf(snapshot)) === undefined ? undefined : snapshot;
 }
 
-/** Files below a folder, with `/`. */
+/** Lists the files below a folder, with `/`. */
 export async function listTree(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true });
   return entries
@@ -42,6 +46,7 @@ export async function listTree(folder: string): Promise<readonly string[]> {
     .map((entry) => relative(folder, join(entry.parentPath, entry.name)).replaceAll("\\", "/"));
 }
 
+/** Makes a FileSet of some files of a snapshot. */
 export function snapshotFiles(id: string, snapshot: string, paths: readonly string[]): FileSet {
   return openOnce(
     id,
@@ -58,7 +63,7 @@ export async function writeRef(repoDir: string, revision: string, commit: string
   await writeFile(ref, commit);
 }
 
-/** A relative link, as Python makes it; a copy where the platform has no links. */
+/** Makes a relative link, as Python does; a copy where the platform has no links. */
 export async function linkTo(blob: string, pointer: string): Promise<void> {
   await mkdir(dirname(pointer), { recursive: true });
   await rm(pointer, { force: true });
@@ -70,10 +75,12 @@ export async function linkTo(blob: string, pointer: string): Promise<void> {
   }
 }
 
+/** Reads a text file; undefined if it is not there. */
 export async function readIfThere(path: string): Promise<string | undefined> {
   return ifThere(() => readFile(path, "utf8"));
 }
 
+/** Gives a file's size in bytes; undefined if it is not there. */
 export async function sizeOf(path: string): Promise<number | undefined> {
   return ifThere(async () => (await stat(path)).size);
 }

@@ -1,6 +1,6 @@
 import { array, assert as assertProperty, integer, property } from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createLoader, type LoaderPosition, type LoaderSettings, type MixturePart } from "./mixture.ts";
+import { createLoader, type LoaderPosition, type LoaderSettings, type MixturePart } from "./loader.ts";
 import { type Row, windowRows } from "./rows.ts";
 import { streamOf } from "./token-stream.ts";
 

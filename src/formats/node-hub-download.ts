@@ -9,28 +9,30 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FormatError } from "../errors.ts";
-import { type HubId, isCommit, leadsOut, readIfThere, sizeOf } from "./hub-cache.ts";
+import { type HubId, isCommit, leadsOut, readIfThere, sizeOf } from "./node-hub-cache.ts";
 
+/** How far a download is. */
 export type HubProgress = {
-  /** Of all files together, those already in the cache included. */
+  /** Bytes of all files together, those already in the cache included. */
   readonly loadedBytes: number;
   readonly totalBytes: number;
   /** The file being downloaded. */
   readonly file: string;
 };
 
+/** How to reach the Hub, and where to keep what comes. */
 export type HubOptions = {
-  /** For gated and private models. Default: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file that `hf auth login` writes. */
+  /** Lets in to gated and private models. Default: HF_TOKEN, HUGGING_FACE_HUB_TOKEN, or the file that `hf auth login` writes. */
   readonly token?: string | undefined;
-  /** Default: HF_ENDPOINT, or https://huggingface.co. */
+  /** The Hub's address. Default: HF_ENDPOINT, or https://huggingface.co. */
   readonly endpoint?: string | undefined;
-  /** Default: HF_HUB_CACHE, HF_HOME/hub, or ~/.cache/huggingface/hub. */
+  /** The cache's folder. Default: HF_HUB_CACHE, HF_HOME/hub, or ~/.cache/huggingface/hub. */
   readonly cacheDir?: string | undefined;
   /** Use the cache and no network. Default: whether HF_HUB_OFFLINE is set. */
   readonly offline?: boolean | undefined;
   readonly onProgress?: ((progress: HubProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** For proxies and tests. */
+  /** Takes the place of the platform's fetch, as proxies and tests need it. */
   readonly fetch?: typeof fetch | undefined;
 };
 
@@ -47,7 +49,7 @@ export type RemoteFile = {
   readonly hash: string;
 };
 
-/** Consecutive failures without progress. The waits between them are 0.25, 0.5 and 1 s. */
+/** So many failures in a row without progress end a download. The waits between them are 0.25, 0.5 and 1 s. */
 const MAX_ATTEMPTS = 4;
 const FIRST_WAIT_MS = 250;
 /** A connection that broke off after at least this much counts as progress. */
@@ -168,6 +170,7 @@ async function checkHash(partial: string, file: RemoteFile, signal: AbortSignal 
   );
 }
 
+/** What is asked of the Hub. */
 export type Client = {
   readonly signal: AbortSignal | undefined;
   listRepo(model: HubId): Promise<{ commit: string; files: readonly RemoteFile[] }>;
@@ -176,7 +179,7 @@ export type Client = {
   getFrom(url: string, offset: number): Promise<Response>;
 };
 
-/** @param type what `id` names. */
+/** Makes a client for one repository. @param type what `id` names. */
 export async function createClient(
   id: string,
   options: HubOptions,
@@ -220,10 +223,10 @@ export async function createClient(
       fetch: authorizedFetch,
     });
     for await (const { type, path, size, oid, lfs } of entries) {
-      const hash = lfs?.oid ?? oid;
+      const hash = lfs?.oid ?? oid ?? "";
       // Names of the Hub's become paths on this disk.
-      if (type !== "file" || leadsOut(path) || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash ?? "")) continue;
-      files.push({ path, size: lfs?.size ?? size, hash: hash! });
+      if (type !== "file" || leadsOut(path) || !/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(hash)) continue;
+      files.push({ path, size: lfs?.size ?? size, hash });
     }
     return { commit: sha, files };
   };

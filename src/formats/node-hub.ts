@@ -15,7 +15,7 @@ import {
   sizeOf,
   snapshotFiles,
   writeRef,
-} from "./hub-cache.ts";
+} from "./node-hub-cache.ts";
 import {
   type Client,
   createClient,
@@ -24,10 +24,10 @@ import {
   type HubOptions,
   type HubProgress,
   type RemoteFile,
-} from "./hub-download.ts";
+} from "./node-hub-download.ts";
 import { parseJsonObject } from "./json.ts";
 
-export type { HubOptions, HubProgress } from "./hub-download.ts";
+export type { HubOptions, HubProgress } from "./node-hub-download.ts";
 
 const alwaysWanted = [
   "config.json",
@@ -38,7 +38,7 @@ const alwaysWanted = [
   "special_tokens_map.json",
   "chat_template.jinja",
 ];
-/** In order of preference, as openHfFolder reads them. */
+/** Where weights may lie, the best first, as openHfFolder reads them. */
 const weightFiles = [
   "model.safetensors",
   "model.safetensors.index.json",
@@ -76,7 +76,7 @@ const isSet = (value: string | undefined): boolean => /^(1|true|yes|on)$/i.test(
 const datasetRevisions = ["main", "refs/convert/parquet"];
 
 /**
- * Files of a data set, from the cache or downloaded.
+ * Finds files of a data set in the cache, or downloads them.
  * @param name `org/name`.
  * @param choose which paths are wanted; none if the repository is laid out in another way.
  * @throws {HubError} if the Hub refuses, can't be reached, or has no such files.
