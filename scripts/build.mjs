@@ -1,7 +1,8 @@
 // @ts-check
 /**
- * Builds dist/: first the SIMD kernels, compiled by AssemblyScript twice (plain and relaxed) and embedded as base64, then
- * the TypeScript. The kernels are made anew only when one of their sources is newer.
+ * Builds dist/: first what the declarations of kernels say, written for AssemblyScript (scripts/write-simd.mjs); then the SIMD
+ * kernels, compiled twice (plain and relaxed) and embedded as base64; then the TypeScript. Kernels are made anew only
+ * when one of their sources is newer.
  */
 import { execFileSync } from "node:child_process";
 import {
@@ -16,21 +17,43 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { writeSimdSources } from "./write-simd.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const generated = join(root, "src/backends/wasm/generated");
 const target = join(generated, "kernels.ts");
+const tsc = join(root, "node_modules/typescript/bin/tsc");
 
 /** @param {string[]} args */
 function node(...args) {
   execFileSync(process.execPath, args, { cwd: root, stdio: "inherit" });
 }
 
+/** The newest source of the kernels: AssemblyScript, declarations and this build. */
 function newestSource() {
   const files = readdirSync(join(root, "src"), { recursive: true }).map(String);
-  const sources = files.filter((file) => file.endsWith(".simd.ts")).map((file) => join(root, "src", file));
-  return Math.max(...[...sources, fileURLToPath(import.meta.url)].map((file) => statSync(file).mtimeMs));
+  const sources = files.filter(
+    (file) =>
+      !file.includes("generated") &&
+      (file.endsWith(".simd.ts") || file.startsWith("kernels") || file.endsWith("wasm/layout.ts")),
+  );
+  const scripts = readdirSync(join(root, "scripts")).map((file) => join(root, "scripts", file));
+  const paths = [...sources.map((file) => join(root, "src", file)), ...scripts];
+  return Math.max(...paths.map((path) => statSync(path).mtimeMs));
+}
+
+/** The declarations as JavaScript, in a folder of their own, since Node 20 runs no TypeScript. */
+async function writeDeclared() {
+  const compiled = join(root, `node_modules/.declarations-${process.pid}`);
+  try {
+    node(tsc, "-p", "tsconfig.declarations.json", "--outDir", compiled);
+    const { kernels } = await import(pathToFileURL(join(compiled, "kernels/kernels.js")).href);
+    const layout = await import(pathToFileURL(join(compiled, "backends/wasm/layout.js")).href);
+    writeSimdSources(join(root, "src"), kernels, layout);
+  } finally {
+    rmSync(compiled, { recursive: true, force: true });
+  }
 }
 
 /** @param {string[]} extra */
@@ -41,7 +64,7 @@ function compileKernels(...extra) {
     "--initialMemory 1 --maximumMemory 65536 --disableWarning 112"; // 112: v128 is never passed to JavaScript
   node(
     join(root, "node_modules/assemblyscript/bin/asc.js"),
-    "src/backends/wasm/program.simd.ts",
+    "src/backends/wasm/loop.simd.ts",
     ...options.split(" "),
     "--outFile",
     out,
@@ -54,6 +77,7 @@ function compileKernels(...extra) {
 
 if (!existsSync(target) || statSync(target).mtimeMs < newestSource()) {
   mkdirSync(generated, { recursive: true });
+  await writeDeclared();
   const lines = [
     "/** Made by scripts/build.mjs from the *.simd.ts files. */",
     `export const plainKernels: string = "${compileKernels()}";`,
@@ -68,7 +92,7 @@ if (!existsSync(target) || statSync(target).mtimeMs < newestSource()) {
 const dist = join(root, "dist");
 const fresh = join(root, `node_modules/.dist-${process.pid}`);
 try {
-  node(join(root, "node_modules/typescript/bin/tsc"), "--outDir", fresh);
+  node(tsc, "--outDir", fresh);
   chmodSync(join(fresh, "cli/main.js"), 0o755);
   if (existsSync(dist)) renameSync(dist, `${fresh}.old`);
   renameSync(fresh, dist);

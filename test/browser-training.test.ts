@@ -10,7 +10,7 @@ import { createTrainer as createNodeTrainer, loadTexts, type Row, type StepRepor
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRandom } from "../src/random.ts";
 import { noSharing } from "../src/model/config.ts";
-import type * as webTraining from "../src/training.ts";
+import type * as webTraining from "../src/entries/web/training.ts";
 import { openPages, type Pages } from "./support/browser/pages.ts";
 import { makeTinyCheckpoint, type TinyCheckpoint, VOCAB_SIZE } from "./support/browser/tiny-checkpoint.ts";
 

@@ -1,9 +1,16 @@
 /** The model that comes with the package is there, is what it is said to be, and writes what can be read. */
 import { stat } from "node:fs/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { prepareInference } from "../src/inference/programs.ts";
 import { createModel } from "../src/inference/model.ts";
 import { loadCheckpoint } from "../src/model/load.ts";
-import { bundledModel, countParameters, createTokenizer, type Model, openCheckpoint } from "../src/node.ts";
+import {
+  bundledModel,
+  countParameters,
+  createTokenizer,
+  type Model,
+  openCheckpoint,
+} from "../src/entries/node/index.ts";
 import { wasm } from "./support/kernel-agreement.ts";
 
 /** Written for this test: what a model of small stories should find likely. */
@@ -19,11 +26,11 @@ const SHUFFLED =
 let model: Model;
 beforeAll(async () => {
   const checkpoint = await openCheckpoint(bundledModel);
-  model = createModel(
-    checkpoint.name,
-    await loadCheckpoint(checkpoint, wasm, {}),
-    createTokenizer(checkpoint.tokenizer),
-  );
+  const tokenizer = createTokenizer(checkpoint.tokenizer);
+  model = await loadCheckpoint(checkpoint, wasm, {}, async (loaded) => {
+    const programs = await prepareInference(loaded, loaded.contextLength);
+    return createModel({ name: checkpoint.name, loaded, programs, tokenizer, dispose: () => loaded.machine.dispose() });
+  });
   await checkpoint.close();
 });
 afterAll(() => model.dispose());

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { createConvertCommand } from "../src/cli/convert.ts";
 import { createQuantizeCommand } from "../src/cli/quantize.ts";
-import { loadModel, openCheckpoint, type Sharing } from "../src/node.ts";
+import { loadModel, openCheckpoint, type Sharing } from "../src/entries/node/index.ts";
 import type { ErrorReport } from "../src/quantization/error-report.ts";
 import { writeRandomCheckpoint } from "./support/random-checkpoint.ts";
 

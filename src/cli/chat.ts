@@ -5,7 +5,7 @@ import { styleText } from "node:util";
 import { Command } from "commander";
 import { nearestName } from "../errors.ts";
 import { printJson } from "../formats/json.ts";
-import type { GenerationResult, Model, Tokenizer } from "../node.ts";
+import type { GenerationResult, Model, Tokenizer } from "../entries/node/index.ts";
 import type { ChatMessage } from "../tokenizer/chat-template.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import {

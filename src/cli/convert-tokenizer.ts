@@ -10,7 +10,7 @@ import { type GgufMetadata, type GgufValue, plainMetadata } from "../formats/ggu
 import type { HfConfig } from "../formats/hf-config.ts";
 import { parseJsonObject, printJson } from "../formats/json.ts";
 import type { TokenizerFiles } from "../formats/checkpoint.ts";
-import { createTokenizer, FormatError, type Tokenizer } from "../node.ts";
+import { createTokenizer, FormatError, type Tokenizer } from "../entries/node/index.ts";
 import { ggufToTokenizerJson } from "../tokenizer/gguf-to-tokenizer-json.ts";
 import { type Piece, readSentencePieceModel } from "../tokenizer/sentencepiece-model.ts";
 import { addedTokensOf } from "../tokenizer/tokenizer-config.ts";

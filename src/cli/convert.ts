@@ -1,6 +1,6 @@
 /** `mobilellm convert`: a model in another file format or another encoding. */
 import { Command, Option } from "commander";
-import { openCheckpoint, type Sharing } from "../node.ts";
+import { openCheckpoint, type Sharing } from "../entries/node/index.ts";
 import { type ConvertPlan, planConversion, type TargetDtype, targetDtypes } from "../quantization/convert.ts";
 import { checkOutput, isGgufPath, writeGgufFile, writeHfFolder } from "./convert-output.ts";
 import { untilInterrupted } from "./interrupt.ts";

@@ -14,8 +14,8 @@ import {
   taskGroups,
   type TaskResult,
   tasks,
-} from "../evaluation/node-index.ts";
-import type { Model } from "../node.ts";
+} from "../entries/node/evaluation.ts";
+import type { Model } from "../entries/node/index.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { addModelOptions, createProgressLine, type ModelOptions, openModel } from "./model-options.ts";
 import { formatCount, formatTable, parseCount, UsageError } from "./usage.ts";

@@ -3,7 +3,7 @@ import { fstatSync } from "node:fs";
 import { text as readText } from "node:stream/consumers";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError } from "commander";
-import type { GenerationResult, Model } from "../node.ts";
+import type { GenerationResult, Model } from "../entries/node/index.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import {
   addModelOptions,

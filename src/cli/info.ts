@@ -2,7 +2,7 @@
 import { Command } from "commander";
 import { describeModel } from "../design/describe.ts";
 import { checkConfig, fromHfConfig, type ModelConfig } from "../model/config.ts";
-import { type Checkpoint, openCheckpoint } from "../node.ts";
+import { type Checkpoint, openCheckpoint } from "../entries/node/index.ts";
 import { type ModelOptions, parseSharing } from "./model-options.ts";
 import { formatReport } from "./report.ts";
 import { formatBytes, formatCount, formatTable, parseCount, UsageError } from "./usage.ts";

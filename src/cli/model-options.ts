@@ -8,7 +8,7 @@ import {
   type NodeModelOptions,
   type SamplerOptions,
   type Sharing,
-} from "../node.ts";
+} from "../entries/node/index.ts";
 import { parseCount } from "./usage.ts";
 
 export type ModelOptions = Pick<

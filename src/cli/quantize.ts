@@ -1,7 +1,7 @@
 /** `mobilellm quantize`: a smaller GGUF file, and what that costs in each tensor. */
 import { stat } from "node:fs/promises";
 import { Command, Option } from "commander";
-import { openCheckpoint, type Sharing } from "../node.ts";
+import { openCheckpoint, type Sharing } from "../entries/node/index.ts";
 import { planConversion } from "../quantization/convert.ts";
 import { createErrorMeter, type ErrorReport } from "../quantization/error-report.ts";
 import { checkOutput, isGgufPath, writeGgufFile } from "./convert-output.ts";

@@ -1,14 +1,15 @@
 /** What a training run takes from this machine: threads, files, devices. */
 import { stat } from "node:fs/promises";
 import { describeModel } from "../design/describe.ts";
-import { nodeEdge, openCheckpoint } from "../node.ts";
-import { chooseBackend, openModel } from "../open-model.ts";
+import { nodeEdge } from "../edge/node.ts";
+import { openCheckpoint } from "../entries/node/index.ts";
+import { chooseBackend } from "../edge/open-model.ts";
 import { type ChatLoaderOptions, openChatLoader } from "../training/data/node-chat-loader.ts";
 import { openLoader } from "../training/data/node-loader.ts";
 import type { DatasetTokenizer } from "../training/data/node-prepare.ts";
 import { measurePeak } from "../training/run/measure-peak.ts";
 import type { TrainEdges } from "../training/run/node-train.ts";
-import { createTrainer } from "../training-node.ts";
+import { createTrainer } from "../entries/node/training.ts";
 import { datasetTokenizer, openDatasetTokenizer } from "./data-tokenizer.ts";
 
 export const trainEdges: TrainEdges = {
@@ -17,10 +18,6 @@ export const trainEdges: TrainEdges = {
     chats === undefined ? openLoader({ datasets, length, ...options }) : openChats({ ...chats, length, ...options }),
   openTokenizer,
   openCheckpoint,
-  openModel(checkpoint, options) {
-    const edge = nodeEdge();
-    return openModel(checkpoint, { ...options, threads: options.threads ?? edge.cores, dtype: "f32" }, edge);
-  },
   forwardFlops: describeModel,
   measurePeak({ threads, device }) {
     const edge = nodeEdge();

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { FormatError } from "../node.ts";
+import { FormatError } from "../entries/node/index.ts";
 import { formatDuration, formatNumber } from "../training/run/dashboard/format.ts";
 import { startDashboard } from "../training/run/dashboard/node-dashboard.ts";
 import type { CheckpointName, RunSummary } from "../training/run/loop.ts";

@@ -1,7 +1,8 @@
 /**
  * What a shape costs before anyone trains or runs it: parameters, bytes, arithmetic, energy. Pure numbers from a config.
  */
-import { countParameters, type ModelConfig, type ParameterCount } from "../model/config.ts";
+import { countParameters, type ModelConfig, type ParameterCount, tensorsOf } from "../model/config.ts";
+import { keptAs } from "../model/kept-as.ts";
 import { countCacheSlots, createSchedule } from "../model/schedule.ts";
 import { type Dtype, packedBytes } from "../tensor/dtype.ts";
 
@@ -51,15 +52,10 @@ export function describeModel(config: ModelConfig): ModelDescription {
 
 /** Computes the bytes of all weights in a backend's memory. In `q4` embedding and head stay q8; norm gains are f32 in every dtype. */
 export function estimateWeightBytes(config: ModelConfig, dtype: Dtype): number {
-  const { dim, hidden, vocabSize } = config;
-  const queryWidth = config.heads * config.headSize;
-  const keyWidth = config.kvHeads * config.headSize;
-  const size = (rows: number, cols: number): number => packedBytes(dtype, rows, cols);
-  const attention = size(queryWidth, dim) + 2 * size(keyWidth, dim) + size(dim, queryWidth);
-  const feedForward = (config.activation === "swiglu" ? 2 : 1) * size(hidden, dim) + size(dim, hidden);
-  const table = packedBytes(dtype === "q4" ? "q8" : dtype, vocabSize, dim);
-  const norms = 4 * countParameters(config).norms;
-  return config.layers * (attention + feedForward) + (config.isTied ? 1 : 2) * table + norms;
+  const sizes = tensorsOf(config).map(({ name, shape: [rows, cols] }) =>
+    cols === undefined ? 4 * rows : packedBytes(keptAs(name, dtype), rows, cols),
+  );
+  return sizes.reduce((sum, bytes) => sum + bytes, 0);
 }
 
 function cacheBytes(config: ModelConfig, cache: "own" | "first"): { f32: number; f16: number } {

@@ -9,7 +9,7 @@ import { gzipSync } from "node:zlib";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createFakeModel } from "../../test/support/fake-model.ts";
 import { chooseFiles, memoryData, parseRows, readSplit } from "./data.ts";
-import { evaluate } from "./node-index.ts";
+import { evaluate } from "../entries/node/evaluation.ts";
 import { createRow } from "./row.ts";
 import type { ChoiceTask, GenerateTask } from "./task.ts";
 import { tasks } from "./task-list.ts";

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { createFakeModel } from "../../test/support/fake-model.ts";
 import { memoryData } from "./data.ts";
 import { evaluate, type EvaluateOptions } from "./evaluate.ts";
-import { evaluate as evaluateInNode } from "./node-index.ts";
+import { evaluate as evaluateInNode } from "../entries/node/evaluation.ts";
 import { strip } from "./python.ts";
 import { renderReport } from "./report.ts";
 import type { ResultStore, StoredResult } from "./result-store.ts";

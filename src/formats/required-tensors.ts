@@ -1,35 +1,8 @@
-/** Which tensors a config asks for, and whether a checkpoint has them. Every file format passes through this check. */
+/** Whether a checkpoint has the tensors that its config asks for. Every file format passes through this check. */
 import { FormatError } from "../errors.ts";
 import { elementCount, type TensorEntry } from "./checkpoint.ts";
 import type { HfConfig } from "./hf-config.ts";
-
-const EMBEDDING = "model.embed_tokens.weight";
-const HEAD = "lm_head.weight";
-
-/** Gives names and shapes in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
-export function requiredTensors(config: HfConfig): Map<string, readonly number[]> {
-  const dim = config.hidden_size;
-  const queries = config.num_attention_heads * config.head_dim;
-  const keys = config.num_key_value_heads * config.head_dim;
-  const hidden = config.intermediate_size;
-  const shapes = new Map<string, readonly number[]>([[EMBEDDING, [config.vocab_size, dim]]]);
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
-    const add = (name: string, ...shape: number[]): void =>
-      void shapes.set(`model.layers.${layer}.${name}.weight`, shape);
-    add("input_layernorm", dim);
-    add("self_attn.q_proj", queries, dim);
-    add("self_attn.k_proj", keys, dim);
-    add("self_attn.v_proj", keys, dim);
-    add("self_attn.o_proj", dim, queries);
-    add("post_attention_layernorm", dim);
-    if (config.hidden_act === "silu") add("mlp.gate_proj", hidden, dim);
-    add("mlp.up_proj", hidden, dim);
-    add("mlp.down_proj", dim, hidden);
-  }
-  shapes.set("model.norm.weight", [dim]);
-  if (!config.isTied) shapes.set(HEAD, [config.vocab_size, dim]);
-  return shapes;
-}
+import { EMBEDDING, HEAD, modelTensors } from "./model-tensors.ts";
 
 /**
  * Checks names and shapes and settles the embedding and the head: afterwards `model.embed_tokens.weight` is there, and
@@ -52,10 +25,10 @@ export function checkTensors(
   }
   const isTied = config.isTied || embedding === undefined || head === undefined;
   const settled = { ...config, isTied };
-  const required = requiredTensors(settled);
+  const required = modelTensors(settled);
 
   const found = new Map<string, TensorEntry>();
-  for (const [name, shape] of required) {
+  for (const { name, shape } of required) {
     const entry = name === EMBEDDING ? { ...single, name } : tensors.get(name);
     if (entry === undefined) {
       throw new FormatError(
@@ -70,7 +43,7 @@ export function checkTensors(
     found.set(name, entry);
   }
   for (const [name, entry] of tensors) {
-    if (required.has(name) || name === HEAD || name.endsWith("rotary_emb.inv_freq")) continue;
+    if (found.has(name) || name === HEAD || name.endsWith("rotary_emb.inv_freq")) continue;
     throw new FormatError(
       `${file}: tensor ${name} (${elementCount(entry.shape)} elements) is not one that config.json asks for. Leaving it out would change results.`,
     );

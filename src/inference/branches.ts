@@ -3,20 +3,14 @@
  * row sees the rows of its own text only, so that its numbers are those it would have alone, bit for bit.
  */
 import { PLACE_WORDS } from "../tensor/places.ts";
+import type { Batch } from "./batch.ts";
 import { commonPrefix } from "./tokens.ts";
 
 /** A text, and the tokens that are asked about: `targets[i]` after position `from + i`, its last after the last token. */
 export type Text = { readonly tokens: readonly number[]; readonly from: number; readonly targets: readonly number[] };
 
-/** Rows that run together. */
-export type Branches = {
-  readonly tokens: readonly number[];
-  /** The cache row of the first; the others follow. */
-  readonly position: number;
-  /** (tokens, 3): tensor/places.ts. */
-  readonly places: Int32Array;
-  /** For each question the row that it is put to, as an index of `tokens`; the same row may have several. */
-  readonly rows: readonly number[];
+/** Rows that run together, in cache rows that follow each other, with a question for each entry of `rows`. */
+export type Branches = Batch & {
   readonly targets: readonly number[];
   /** For each question, the index of its text. A text's questions come in order. */
   readonly texts: readonly number[];
@@ -24,7 +18,7 @@ export type Branches = {
 
 export type BranchLimits = {
   /** Rows of the cache. */
-  readonly contextLength: number;
+  readonly cacheRows: number;
   /** Rows and questions that run together. */
   readonly maxTokens: number;
   readonly maxOutputs: number;
@@ -44,7 +38,7 @@ export type BranchPlan = {
 export function planBranches(count: number, textAt: (index: number) => Text): BranchPlan {
   let index = 0;
   let asked = 0; // questions of text `index` that were put
-  let limits: BranchLimits = { contextLength: 0, maxTokens: 0, maxOutputs: 0 };
+  let limits: BranchLimits = { cacheRows: 0, maxTokens: 0, maxOutputs: 0 };
   /** Of the text before: its tokens, and the cache row of each as far as they were run. */
   let known: readonly number[] = [];
   let path: number[] = [];
@@ -84,7 +78,7 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
     while (index < count) {
       const text = textAt(index);
       let shared = sharedWith(text, firstRow);
-      if (nextRow + text.tokens.length - shared > limits.contextLength) {
+      if (nextRow + text.tokens.length - shared > limits.cacheRows) {
         if (tokens.length > 0) break;
         shared = giveUpBranches(Math.min(shared, text.from + asked));
         nextRow = firstRow = shared;
@@ -119,7 +113,7 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
       }
       return {
         tokens,
-        position: firstRow,
+        slots: tokens.map((_, i) => firstRow + i),
         places,
         rows: questions.map(({ row }) => row),
         targets: questions.map(({ target }) => target),
@@ -134,8 +128,8 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
       known = held.slice();
       path = held.map((_, row) => row);
       nextRow = held.length;
-      starts = new Int32Array(limits.contextLength);
-      parents = new Int32Array(limits.contextLength).fill(-1);
+      starts = new Int32Array(limits.cacheRows);
+      parents = new Int32Array(limits.cacheRows).fill(-1);
     },
     next,
   };

@@ -1,52 +1,50 @@
 /** A loaded model as a runner, on whichever backend it lies. */
+import type { PreparedProgram } from "../backends/backend.ts";
+import { digestOf } from "../model/digest.ts";
 import type { LoadedModel } from "../model/load.ts";
-import type { ModelWeights } from "./model-weights.ts";
-import type { Tensor } from "../program/operation.ts";
-import { PLACE_WORDS } from "../tensor/places.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Batch } from "./batch.ts";
+import type { InferencePrograms } from "./programs.ts";
 import type { Runner } from "./runner.ts";
 
-export function createDeviceRunner({ config, recorded, machine }: LoadedModel, weights: ModelWeights): Runner {
-  const { limits } = recorded.program;
+export function createDeviceRunner(model: LoadedModel, programs: InferencePrograms): Runner {
+  const { config, machine, contextLength } = model;
+  const { limits, caches } = programs;
+
+  async function run(
+    program: PreparedProgram & { readonly output: Tensor },
+    { tokens, slots, places, rows }: Batch,
+    targets: readonly number[] | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Float32Array> {
+    signal?.throwIfAborted();
+    const inputs = [
+      input(programs.tokens, tokens),
+      input(programs.slots, slots),
+      input(programs.places, places),
+      input(programs.rows, rows),
+      ...(targets ? [input(programs.targets, targets)] : []),
+    ];
+    const output = { tensor: program.output, length: rows.length * program.output.cols * 4 };
+    const numbers = { tokens: tokens.length, position: 0, outputs: rows.length };
+    const bytes = await program.run(numbers, { inputs, output, signal });
+    return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  }
+
   return {
     vocabSize: config.vocabSize,
-    contextLength: limits.positions,
+    contextLength,
+    cacheRows: limits.positions,
     maxTokens: limits.tokens,
     maxOutputs: limits.outputs,
-    async forward(tokens, position, outputs, signal) {
-      signal?.throwIfAborted();
-      const { length } = tokens;
-      const inputs = [
-        input(recorded.tokens, tokens),
-        // One text from cache row 0 on.
-        input(recorded.places, Array.from({ length }, (_, t) => [0, -1, position + t]).flat(), position * PLACE_WORDS),
-        input(
-          recorded.rows,
-          Array.from({ length: outputs }, (_, n) => length - outputs + n),
-        ),
-      ];
-      const output = { tensor: recorded.logits, length: outputs * config.vocabSize * 4 };
-      return floats(
-        await machine.run({ tokens: length, position, outputs }, { part: "logits", inputs, output, signal }),
-      );
+    get version() {
+      return model.version.current;
     },
-    async score({ tokens, position, places, rows, targets }, signal) {
-      signal?.throwIfAborted();
-      const outputs = targets.length;
-      const inputs = [
-        input(recorded.tokens, tokens),
-        input(recorded.places, places, position * PLACE_WORDS),
-        input(recorded.rows, rows),
-        input(recorded.targets, targets),
-      ];
-      const output = { tensor: recorded.scores, length: outputs * 2 * 4 };
-      return floats(
-        await machine.run({ tokens: tokens.length, position, outputs }, { part: "scores", inputs, output, signal }),
-      );
-    },
-    refresh: () => weights.settle(),
+    forward: (batch, signal) => run(programs.logits, batch, undefined, signal),
+    score: (batch, targets, signal) => run(programs.scores, batch, targets, signal),
     async readCache(length) {
       const parts: Uint8Array[] = [];
-      for (const cache of recorded.caches) parts.push(await machine.read(cache, 0, length * cache.cols * 4));
+      for (const cache of caches) parts.push(await machine.read(cache, 0, length * cache.cols * 4));
       const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
       let at = 0;
       for (const part of parts) {
@@ -57,22 +55,18 @@ export function createDeviceRunner({ config, recorded, machine }: LoadedModel, w
     },
     async writeCache(bytes, length) {
       let at = 0;
-      for (const cache of recorded.caches) {
+      for (const cache of caches) {
         const size = length * cache.cols * 4;
         await machine.write(cache, 0, bytes.subarray(at, at + size));
         at += size;
       }
     },
+    digest: () => digestOf(model),
   };
 }
 
-type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array; readonly offset: number };
+type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array };
 
-/** Numbers into an i32 tensor, from number `at` on. */
-function input(tensor: Tensor, numbers: ArrayLike<number>, at: number = 0): Input {
-  return { tensor, bytes: new Uint8Array(Int32Array.from(numbers).buffer), offset: at * 4 };
-}
-
-function floats(bytes: Uint8Array): Float32Array {
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+function input(tensor: Tensor, numbers: ArrayLike<number>): Input {
+  return { tensor, bytes: new Uint8Array(Int32Array.from(numbers).buffer) };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/support/fake-runner.ts";
+import { createFakeRunner, fakeTokenizer, type FakeRunner, forwardAlone } from "../../test/support/fake-runner.ts";
 import { generate, type GenerateOptions, type GenerationPiece, type GenerationResult } from "./generate.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
 import { createSession, type Session } from "./session.ts";
@@ -23,7 +23,7 @@ async function naiveGreedy(count: number): Promise<{ token: number; logprob: num
   const context = [...prompt];
   const result: { token: number; logprob: number }[] = [];
   while (result.length < count) {
-    const logits = await createFakeRunner({ maxTokens: 64 }).forward(context, 0, 1);
+    const logits = await forwardAlone(createFakeRunner({ maxTokens: 64 }), context);
     const token = argmax(logits);
     result.push({ token, logprob: logits[token]! - logSumExp(logits) });
     context.push(token);

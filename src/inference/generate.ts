@@ -155,7 +155,7 @@ export function generate(
   };
 }
 
-type Plan = {
+export type Plan = {
   readonly promptTokens: readonly number[];
   readonly sampler: Sampler;
   readonly decoder: ReturnType<TextCodec["createDecoder"]>;
@@ -167,13 +167,13 @@ type Plan = {
   readonly signal: AbortSignal | undefined;
 };
 
-type Progress = { text: string; tokens: number[]; cachedTokens: number; prefillMs: number; decodeMs: number };
+export type Progress = { text: string; tokens: number[]; cachedTokens: number; prefillMs: number; decodeMs: number };
 
-function emptyProgress(): Progress {
+export function emptyProgress(): Progress {
   return { text: "", tokens: [], cachedTokens: 0, prefillMs: 0, decodeMs: 0 };
 }
 
-function planGeneration(
+export function planGeneration(
   session: Session,
   tokenizer: TextCodec | undefined,
   prompt: string | ArrayLike<number>,
@@ -243,10 +243,9 @@ async function* run(
   plan: Plan,
   progress: Progress,
 ): AsyncGenerator<GenerationPiece, GenerationResult, undefined> {
-  const { promptTokens, sampler, decoder, eosTokens, maxTokens, signal } = plan;
+  const { promptTokens, signal } = plan;
   const { contextLength } = session;
-  const finder = createStopFinder(plan.stops);
-  const history = [...promptTokens]; // the whole text, for the repetition penalty
+  const writer = createWriter(plan, progress, contextLength);
   let context = [...promptTokens]; // what the model sees
   const turn: Turn = await session.acquire(signal);
   try {
@@ -258,26 +257,14 @@ async function* run(
 
     for (;;) {
       startedAt = performance.now();
-      const { token, logprob } = sampler.sample(logits, history);
-      history.push(token);
-      context.push(token);
-      progress.tokens.push(token);
-
-      let finishReason: GenerationResult["finishReason"] | undefined;
-      if (eosTokens.has(token)) finishReason = "eos";
-      else if (progress.tokens.length >= maxTokens) finishReason = "length";
-      else if (context.length >= contextLength && !plan.slides) finishReason = "context";
-
-      let text = finishReason === "eos" ? "" : finder.push(decoder.push(token));
-      if (finishReason && finder.found === undefined) text += finder.push(decoder.end()) + finder.end();
-      if (finder.found !== undefined) finishReason = "stop";
-      progress.text += text;
+      const { piece, finishReason, stop } = writer.next(logits);
+      context.push(piece.token);
       progress.decodeMs += performance.now() - startedAt;
 
       if (finishReason) turn.release();
       else turn.pause();
-      yield { text, token, logprob };
-      if (finishReason) return summarize(plan, progress, finishReason, finder.found);
+      yield piece;
+      if (finishReason) return summarize(plan, progress, finishReason, stop);
       await turn.resume(signal);
 
       startedAt = performance.now();
@@ -290,6 +277,42 @@ async function* run(
   }
 }
 
+export type Written = {
+  readonly piece: GenerationPiece;
+  /** Undefined while the text goes on. */
+  readonly finishReason: GenerationResult["finishReason"] | undefined;
+  /** The stop string that ended the text. */
+  readonly stop: string | undefined;
+};
+
+/** One text on its way: from the logits after its last token to the next token, the text that it makes certain, and whether that was all. */
+export function createWriter(
+  { promptTokens, sampler, decoder, stops, eosTokens, maxTokens, slides }: Plan,
+  progress: Progress,
+  contextLength: number,
+): { next(logits: Float32Array): Written } {
+  const finder = createStopFinder(stops);
+  const history = [...promptTokens]; // the whole text, for the repetition penalty
+  return {
+    next(logits) {
+      const { token, logprob } = sampler.sample(logits, history);
+      history.push(token);
+      progress.tokens.push(token);
+
+      let finishReason: GenerationResult["finishReason"] | undefined;
+      if (eosTokens.has(token)) finishReason = "eos";
+      else if (progress.tokens.length >= maxTokens) finishReason = "length";
+      else if (history.length >= contextLength && !slides) finishReason = "context";
+
+      let text = finishReason === "eos" ? "" : finder.push(decoder.push(token));
+      if (finishReason && finder.found === undefined) text += finder.push(decoder.end()) + finder.end();
+      if (finder.found !== undefined) finishReason = "stop";
+      progress.text += text;
+      return { piece: { text, token, logprob }, finishReason, stop: finder.found };
+    },
+  };
+}
+
 /** Keeps the start, which attention leans on (Xiao et al. 2023, arXiv:2309.17453), and the newest half. */
 function slide(context: readonly number[], promptLength: number, contextLength: number): number[] {
   const first = Math.min(promptLength, Math.floor(contextLength / 8));
@@ -297,7 +320,7 @@ function slide(context: readonly number[], promptLength: number, contextLength: 
   return [...context.slice(0, first), ...context.slice(-newest)];
 }
 
-function summarize(
+export function summarize(
   plan: Plan,
   progress: Progress,
   finishReason: GenerationResult["finishReason"],

@@ -5,8 +5,8 @@ import type { LoadedModel } from "../model/load.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { createDeviceRunner } from "./device-runner.ts";
-import { createModelWeights, type ModelWeights } from "./model-weights.ts";
 import { generate, type GenerateOptions, type Generation } from "./generate.ts";
+import { type BatchGeneration, generateBatch } from "./generate-batch.ts";
 import {
   logits,
   perplexity,
@@ -17,6 +17,7 @@ import {
   type Score,
   type ScoreRequest,
 } from "./score.ts";
+import { type InferencePrograms, prepareInference } from "./programs.ts";
 import { createSession, type Session } from "./session.ts";
 
 export type Model = {
@@ -35,43 +36,86 @@ export type Model = {
   readonly memory: MemoryReport;
   /** The cache: `session.save()` and `session.restore(bytes)`. */
   readonly session: Session;
-  /** What a trainer reads and writes; needs dtype `f32`. */
-  readonly weights: ModelWeights;
-  /** Streams the continuation of a text or of token ids, one piece a token. */
-  generate(prompt: string | ArrayLike<number>, options?: GenerateOptions): Generation;
+  generate: {
+    /** Streams the continuation of a text or of token ids, one piece a token. */
+    (prompt: string | ArrayLike<number>, options?: GenerateOptions): Generation;
+    /** Writes several texts side by side, a token of each in one replay; each comes out as it would alone. */
+    (prompts: readonly (string | readonly number[])[], options?: GenerateOptions): BatchGeneration;
+  };
   /** The logits after every token: (T, V), row by row. */
   logits(tokens: ArrayLike<number>, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
   /** Log-probabilities of continuations, as lm-evaluation-harness defines them. */
   score(requests: readonly ScoreRequest[], options?: ProgressOptions): Promise<Score[]>;
   /** Of token ids, window by window. */
   perplexity(tokens: ArrayLike<number>, options: PerplexityOptions): Promise<Perplexity>;
-  /** Frees threads and memory; the model cannot be used afterwards. */
+  /** Frees what the model has to itself: threads and memory, but for weights that a trainer lent it. It cannot be used afterwards. */
   dispose(): Promise<void>;
 };
 
-export function createModel(name: string, loaded: LoadedModel, tokenizer: Tokenizer | undefined): Model {
-  const { config, dtype, machine, recorded } = loaded;
+const loadedModels = new WeakMap<Model, LoadedModel>();
+
+/** The weights that a model stands on, for those who train it; undefined for what is no model. */
+export function loadedModelOf(model: object): LoadedModel | undefined {
+  return loadedModels.get(model as Model);
+}
+
+export type ModelParts = {
+  readonly name: string;
+  readonly loaded: LoadedModel;
+  readonly programs: InferencePrograms;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly dispose: () => Promise<void>;
+};
+
+/** A model over weights that lie on a device, with a cache of its own. */
+export function createModel({ name, loaded, programs, tokenizer, dispose }: ModelParts): Model {
+  const { config, dtype, machine, contextLength } = loaded;
   const { kind, repeats, cache } = config.sharing;
-  const weights = createModelWeights(loaded);
-  const session = createSession(createDeviceRunner(loaded, weights), {
+  const session = createSession(createDeviceRunner(loaded, programs), {
     fingerprint: [name, dtype, kind, repeats, cache, config.dim, config.layers, config.vocabSize].join("/"),
     bosToken: config.bosToken,
     eosTokens: config.eosTokens,
   });
-  return {
+  const model: Model = {
     name,
     config,
     tokenizer,
     dtype,
     description: machine.description,
-    contextLength: recorded.program.limits.positions,
-    memory: machine.memory,
+    contextLength,
+    get memory() {
+      return machine.memory;
+    },
     session,
-    weights,
-    generate: (prompt, options) => generate(session, tokenizer, prompt, options),
+    generate: createGenerate(session, tokenizer),
     logits: (tokens, options) => logits(session, tokens, options?.signal),
     score: (requests, options) => score(session, tokenizer, requests, options),
     perplexity: (tokens, options) => perplexity(session, tokens, options),
-    dispose: () => machine.dispose(),
+    dispose,
   };
+  loadedModels.set(model, loaded);
+  return model;
+}
+
+/** `generate` for one prompt or several. */
+export function createGenerate(session: Session, tokenizer: Tokenizer | undefined): Model["generate"] {
+  type Prompt = string | ArrayLike<number>;
+  function start(prompt: Prompt, options?: GenerateOptions): Generation;
+  function start(prompts: readonly (string | readonly number[])[], options?: GenerateOptions): BatchGeneration;
+  function start(prompt: Prompt | readonly Prompt[], options?: GenerateOptions): Generation | BatchGeneration {
+    const isOne = typeof prompt === "string" || prompt.length === 0 || typeof prompt[0] === "number";
+    if (isOne) return generate(session, tokenizer, prompt as Prompt, options);
+    return generateBatch(session, tokenizer, prompt as readonly Prompt[], options);
+  }
+  return start;
+}
+
+/** A further model over the same weights, which sees them as they are when it runs: for samples while they are trained. */
+export async function openOver(loaded: LoadedModel, name: string, tokenizer: Tokenizer | undefined): Promise<Model> {
+  const programs = await prepareInference(loaded, loaded.contextLength);
+  const dispose = async (): Promise<void> => {
+    await programs.logits.release();
+    await programs.scores.release();
+  };
+  return createModel({ name, loaded, programs, tokenizer, dispose });
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner, fakeTokenizer, type FakeRunner } from "../../test/support/fake-runner.ts";
+import { createFakeRunner, fakeTokenizer, type FakeRunner, forwardAlone } from "../../test/support/fake-runner.ts";
 import { createRandom } from "../random.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
 import { logits, perplexity, score } from "./score.ts";
@@ -16,7 +16,7 @@ async function naiveScore(context: number[], continuation: number[], contextLeng
   let isGreedy = true;
   const text = [...context, ...continuation].slice(-(contextLength + 1));
   for (let i = text.length - continuation.length; i < text.length; i++) {
-    const row = await createFakeRunner({ maxTokens: 64 }).forward(text.slice(0, i), 0, 1);
+    const row = await forwardAlone(createFakeRunner({ maxTokens: 64 }), text.slice(0, i));
     logprob += row[text[i]!]! - logSumExp(row);
     isGreedy &&= argmax(row) === text[i];
   }
@@ -27,7 +27,7 @@ describe("score", () => {
   test("sums the continuation's log-probabilities, and runs a shared context once", async () => {
     const { session, runner } = setup({ maxTokens: 32, maxOutputs: 16 });
     const context = Array.from({ length: 19 }, (_, i) => i);
-    const best = argmax(await createFakeRunner({ maxTokens: 64 }).forward(context, 0, 1));
+    const best = argmax(await forwardAlone(createFakeRunner({ maxTokens: 64 }), context));
     const continuations = [[5, 6, 7, 8, 9, 10, 11], [best], [5, 1], [3]];
     const requests = continuations.map((continuation) => ({ context, continuation }));
     requests.splice(1, 0, { context: [4, 4], continuation: [2] });
@@ -72,7 +72,7 @@ describe("score", () => {
     const text = [1, 2, 3, 9, 9, 8];
     for (let i = 0; i < 9; i++) {
       const { logits } = await session.feed([...text, i]);
-      expect(logits).toEqual(await createFakeRunner({ maxTokens: 64 }).forward([...text, i], 0, 1));
+      expect(logits).toEqual(await forwardAlone(createFakeRunner({ maxTokens: 64 }), [...text, i]));
     }
     expect(await scores).toEqual(
       await Promise.all(requests.map(({ context, continuation }) => naiveScore(context, continuation))),
@@ -172,7 +172,7 @@ describe("logits", () => {
     await session.feed(text.slice(0, 9));
     const rows = await logits(session, text);
     for (let i = 0; i < text.length; i++) {
-      const expected = await createFakeRunner({ maxTokens: 64 }).forward(text.slice(0, i + 1), 0, 1);
+      const expected = await forwardAlone(createFakeRunner({ maxTokens: 64 }), text.slice(0, i + 1));
       expect(rows.slice(32 * i, 32 * i + 32)).toEqual(expected);
     }
     expect(await logits(session, [])).toEqual(new Float32Array(0));
@@ -203,7 +203,7 @@ describe("perplexity", () => {
       let done = 0;
       for (let start = 0; done < 59; start += stride ?? window) {
         for (; done < Math.min(start + window, 59); done++) {
-          const row = await createFakeRunner({ maxTokens: 64 }).forward(text.slice(start, done + 1), 0, 1);
+          const row = await forwardAlone(createFakeRunner({ maxTokens: 64 }), text.slice(start, done + 1));
           nll += logSumExp(row) - row[text[done + 1]!]!;
         }
       }

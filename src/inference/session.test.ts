@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRunner } from "../../test/support/fake-runner.ts";
+import { createFakeRunner, forwardAlone } from "../../test/support/fake-runner.ts";
 import { FormatError } from "../errors.ts";
 import { createRandom } from "../random.ts";
 import { createSession } from "./session.ts";
@@ -7,7 +7,7 @@ import { createSession } from "./session.ts";
 const text = Array.from({ length: 21 }, (_, i) => (7 * i) % 32);
 
 async function naiveLogits(tokens: number[]): Promise<Float32Array> {
-  return createFakeRunner({ maxTokens: 64 }).forward(tokens, 0, 1);
+  return forwardAlone(createFakeRunner({ maxTokens: 64 }), tokens);
 }
 
 describe("session", () => {
@@ -100,6 +100,26 @@ describe("session", () => {
     expect(other.tokens).toEqual([]);
   });
 
+  test("refuses saved bytes of other weights under the same name", async () => {
+    const session = createSession(createFakeRunner(), { fingerprint: "m" });
+    await session.feed([1, 2, 3, 4, 5]);
+    const bytes = await session.save();
+    const other = createFakeRunner();
+    other.digest = async () => "fedcba9876543210";
+    await expect(createSession(other, { fingerprint: "m" }).restore(bytes)).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[FormatError: saved session: belongs to the model "m, weights 0123456789abcdef", this one is "m, weights fedcba9876543210". Load that model, or feed the text again.]`,
+    );
+  });
+
+  test("forgets what it holds when the weights have changed", async () => {
+    const runner = createFakeRunner();
+    const session = createSession(runner, { fingerprint: "m" });
+    await session.feed([1, 2, 3, 4, 5]);
+    expect((await session.feed([1, 2, 3, 4, 5, 6])).cachedTokens).toBe(5);
+    runner.version++;
+    expect((await session.feed([1, 2, 3, 4, 5, 6, 7])).cachedTokens).toBe(0);
+  });
+
   test("refuses saved bytes of another model, cut short or changed", async () => {
     const session = createSession(createFakeRunner(), { fingerprint: "125M q8" });
     await session.feed(text);
@@ -117,7 +137,7 @@ describe("session", () => {
       await expect(restore(changed)).rejects.toThrow(FormatError);
     }
     await expect(restore(bytes.slice(0, 100))).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[FormatError: saved session: needs 212 bytes, got 100. It was cut short or damaged; save it again.]`,
+      `[FormatError: saved session: needs 240 bytes, got 100. It was cut short or damaged; save it again.]`,
     );
     await expect(restore(new Uint8Array(80))).rejects.toThrowErrorMatchingInlineSnapshot(
       `[FormatError: saved session: expected the bytes that save gave, got 80 bytes of another kind.]`,
@@ -130,7 +150,7 @@ describe("session", () => {
     await expect(
       createSession(createFakeRunner(), { fingerprint: "350M f32" }).restore(bytes),
     ).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[FormatError: saved session: belongs to the model "125M q8", this one is "350M f32". Load that model, or feed the text again.]`,
+      `[FormatError: saved session: belongs to the model "125M q8, weights 0123456789abcdef", this one is "350M f32, weights 0123456789abcdef". Load that model, or feed the text again.]`,
     );
     await expect(
       createSession(createFakeRunner({ contextLength: 16 }), { fingerprint: "125M q8" }).restore(bytes),

@@ -4,12 +4,13 @@
  */
 import { FormatError, refuseUnknownKeys } from "../errors.ts";
 import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
+import { type Batch, batchOf } from "./batch.ts";
 import type { Branches, BranchPlan } from "./branches.ts";
 import type { Runner } from "./runner.ts";
 import { checkTokens, commonPrefix } from "./tokens.ts";
 
 export type SessionOptions = {
-  /** Names the model and its numbers' layout; a saved session goes back only into a model with the same one. */
+  /** Names the model and its numbers' layout; a saved session goes back only into a model with the same one and the same weights. */
   readonly fingerprint: string;
   /** Stands before a text that has no context; the tokenizer's goes first. */
   readonly bosToken?: number | undefined;
@@ -47,16 +48,22 @@ export type Turn = {
    * more. Others may have their turn in between.
    */
   ask(plan: BranchPlan, signal?: AbortSignal): Promise<{ branches: Branches; answers: Float32Array } | undefined>;
+  /** Runs rows of texts that the caller lays into the cache himself, from row 0 on; what the session held is forgotten. */
+  forward(batch: Batch, signal?: AbortSignal): Promise<Float32Array>;
   /** The holder is waiting for its caller: after `patienceMs` without `resume` the next in line may go first. */
   pause(): void;
-  /** Takes the turn back, waiting in line if it was given away. */
-  resume(signal?: AbortSignal): Promise<void>;
+  /** Takes the turn back, waiting in line if it was given away; true if it was not, so that the cache is as it was left. */
+  resume(signal?: AbortSignal): Promise<boolean>;
   release(): void;
 };
 
 export type Session = {
   readonly vocabSize: number;
   readonly contextLength: number;
+  /** Rows of the cache and of one replay, for all texts that run together. */
+  readonly cacheRows: number;
+  readonly maxTokens: number;
+  readonly maxOutputs: number;
   readonly bosToken: number | undefined;
   readonly eosTokens: readonly number[];
   /** The tokens whose keys and values the cache holds. */
@@ -80,11 +87,20 @@ const patienceMs = 50;
 export function createSession(runner: Runner, options: SessionOptions): Session {
   refuseUnknownKeys("session", options, ["fingerprint", "bosToken", "eosTokens"]);
   const { fingerprint, bosToken, eosTokens = [] } = options;
-  const { vocabSize, contextLength } = runner;
+  const { vocabSize, contextLength, cacheRows, maxTokens, maxOutputs } = runner;
   const lock = createLock();
   let held: number[] = [];
   /** The plan whose branches lie in the cache behind the tokens held. */
   let planted: BranchPlan | undefined;
+  let { version } = runner;
+
+  /** Weights that were trained since make other keys and values. */
+  function forgetIfStale(): void {
+    if (version === runner.version) return;
+    ({ version } = runner);
+    held.length = 0;
+    planted = undefined;
+  }
 
   async function run(tokens: readonly number[], options: RunOptions): Promise<number> {
     const { from = tokens.length - 1, onRows, onPrefill, signal } = options;
@@ -92,7 +108,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       throw new RangeError(`feed: expected 1 to ${contextLength} tokens (the context), got ${tokens.length}.`);
     }
     signal?.throwIfAborted();
-    if (await runner.refresh?.()) held.length = 0;
+    forgetIfStale();
     planted = undefined;
     const cachedTokens = commonPrefix(held, tokens, from);
     const total = tokens.length - cachedTokens;
@@ -103,7 +119,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       // Forgotten first: should the chunk fail, these positions may hold anything.
       held.length = position;
       const chunk = tokens.slice(position, position + count);
-      const rows = await runner.forward(chunk, position, outputs, signal);
+      const rows = await runner.forward(batchOf([{ tokens: chunk, position, firstRow: 0, outputs }]), signal);
       held.push(...chunk);
       position += count;
       signal?.throwIfAborted();
@@ -118,17 +134,15 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     signal?: AbortSignal,
   ): Promise<{ branches: Branches; answers: Float32Array } | undefined> {
     signal?.throwIfAborted();
-    if (await runner.refresh?.()) {
-      held.length = 0;
-      planted = undefined;
-    }
+    forgetIfStale();
     if (planted !== plan) plan.restart(held, runner);
     planted = undefined;
     const branches = plan.next();
     if (!branches) return undefined;
-    const { tokens, position, places } = branches;
+    const { tokens, slots, places, targets } = branches;
+    const position = slots[0]!;
     if (held.length > position) held.length = position;
-    const answers = await runner.score(branches, signal);
+    const answers = await runner.score(branches, targets, signal);
     for (const [i, token] of tokens.entries()) {
       // The text from row 0 on; branches are no use to a text that is fed.
       if (held.length === position + i && places[i * PLACE_WORDS + placesOf.start] === 0) held.push(token);
@@ -137,6 +151,14 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     signal?.throwIfAborted();
     return { branches, answers };
   }
+
+  async function forward(batch: Batch, signal?: AbortSignal): Promise<Float32Array> {
+    held.length = 0;
+    planted = undefined;
+    return runner.forward(batch, signal);
+  }
+
+  const nameOfWeights = async (): Promise<string> => `${fingerprint}, weights ${await runner.digest()}`;
 
   async function feed(tokens: readonly number[], options: FeedOptions = {}): Promise<Fed> {
     let logits: Float32Array = new Float32Array(0);
@@ -161,12 +183,15 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       feed,
       run,
       ask,
+      forward,
       pause: () => {
         timer = setTimeout(giveBack, patienceMs);
       },
       resume: async (signal) => {
         clearTimeout(timer);
-        release ??= await lock(signal);
+        if (release) return true;
+        release = await lock(signal);
+        return false;
       },
       release: giveBack,
     };
@@ -184,6 +209,9 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
   return {
     vocabSize,
     contextLength,
+    cacheRows,
+    maxTokens,
+    maxOutputs,
     bosToken,
     eosTokens,
     get tokens() {
@@ -197,11 +225,12 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     },
     save: () =>
       withTurn(undefined, async () => {
+        forgetIfStale();
         const cache = held.length === 0 ? new Uint8Array(0) : await runner.readCache(held.length);
-        return packSession(fingerprint, held, cache);
+        return packSession(await nameOfWeights(), held, cache);
       }),
     restore: async (bytes) => {
-      const saved = unpackSession(bytes, fingerprint);
+      const saved = unpackSession(bytes, await nameOfWeights());
       if (saved.tokens.length > contextLength) {
         throw new FormatError(
           `saved session: holds ${saved.tokens.length} tokens, the context takes ${contextLength}. Load the model with a longer contextLength.`,
@@ -209,6 +238,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       }
       const tokens = checkTokens("saved session", saved.tokens, vocabSize);
       await withTurn(undefined, async () => {
+        forgetIfStale();
         held = [];
         planted = undefined;
         if (tokens.length > 0) await runner.writeCache(saved.cache, tokens.length);

@@ -2,6 +2,7 @@
  * The shape of a MobileLLM and what follows from it. Shapes: dim = C, heads = H, kvHeads = G, headSize = D, hidden = F.
  */
 import { type HfConfig, MAX_SIZES } from "../formats/hf-config.ts";
+import { type ModelTensor, modelTensors } from "../formats/model-tensors.ts";
 
 /** How blocks share weights (paper, section 3.4 and Table 2). */
 export type Sharing = {
@@ -96,22 +97,20 @@ export type ParameterCount = {
   readonly norms: number;
 };
 
+/** Every tensor of a model: Hugging Face's name, shape and role, in the order of the forward pass. */
+export function tensorsOf(config: ModelConfig): ModelTensor[] {
+  return modelTensors(toHfConfig(config));
+}
+
 /** Trainable parameters, norms included. MobileLLM-125M: 124,635,456, of which 18,432,000 embedding. */
 export function countParameters(config: ModelConfig): ParameterCount {
-  const { dim, layers, heads, kvHeads, headSize, hidden, vocabSize } = config;
-  const embedding = vocabSize * dim;
-  const head = config.isTied ? 0 : embedding;
-  const attention = layers * (2 * dim * heads * headSize + 2 * dim * kvHeads * headSize);
-  const feedForward = layers * (config.activation === "swiglu" ? 3 : 2) * dim * hidden;
-  const norms = layers * 2 * dim + dim;
-  return {
-    total: embedding + head + attention + feedForward + norms,
-    embedding,
-    head,
-    attention,
-    feedForward,
-    norms,
-  };
+  const counts = { total: 0, embedding: 0, head: 0, attention: 0, feedForward: 0, norms: 0 };
+  for (const { role, shape } of tensorsOf(config)) {
+    const count = shape.reduce((product: number, size) => product * size, 1);
+    counts[role === "norm" ? "norms" : role] += count;
+    counts.total += count;
+  }
+  return counts;
 }
 
 const maxSizes = {

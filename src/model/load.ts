@@ -1,16 +1,17 @@
 /**
- * A checkpoint onto a device: the program is recorded and its memory planned first; then the weights go over piece by
+ * A checkpoint onto a device: programs are prepared and their memory planned first; then the weights go over piece by
  * piece, so that no more than the model and one piece is ever in memory.
  */
 import { FormatError } from "../errors.ts";
 import type { Backend, Machine } from "../backends/backend.ts";
 import type { Checkpoint, TensorEntry } from "../formats/checkpoint.ts";
-import type { Tensor } from "../program/operation.ts";
-import { maxRows } from "../program/program.ts";
-import { type Dtype, ROW_BLOCK } from "../tensor/dtype.ts";
+import { fixedRows } from "../kernels/operation.ts";
+import { weight } from "../program/recorder.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { Dtype } from "../tensor/dtype.ts";
 import { type Encoding, rowBytes } from "../tensor/encoding.ts";
-import { checkConfig, fromHfConfig, type ModelConfig, type Sharing } from "./config.ts";
-import { type RecordedModel, recordModel } from "./mobilellm.ts";
+import { checkConfig, fromHfConfig, type ModelConfig, type Sharing, tensorsOf } from "./config.ts";
+import { keptAs } from "./kept-as.ts";
 
 export type LoadOptions = {
   /** How matrices are kept. Default: as the file has them where we have such a dtype, else `q8`. */
@@ -25,47 +26,65 @@ export type LoadOptions = {
 
 export type LoadProgress = { readonly loadedBytes: number; readonly totalBytes: number };
 
+/** A model's weights on a device, which any number of programs share. */
 export type LoadedModel = {
   readonly config: ModelConfig;
+  /** How matrices are kept; a file may mix several, then that of the feed-forward. */
   readonly dtype: Dtype;
-  readonly recorded: RecordedModel;
+  /** Positions that a text may have. */
+  readonly contextLength: number;
+  readonly weights: ReadonlyMap<string, Tensor>;
   readonly machine: Machine;
+  /** Counts the changes of the weights by training. */
+  readonly version: { current: number };
 };
 
-/** Tokens of one replay: so many that reading the weights hardly counts, few enough for a cancel where memory is not shared. */
-const MAX_TOKENS = 128;
-/** Rows of logits of one replay: most of those that are scored. 90 × 49,152 × 4 bytes are 18 MB. */
-const MAX_OUTPUTS = 90;
 /** Of one upload. */
 const PIECE_BYTES = 1 << 20;
-const DEFAULT_CONTEXT = 2048;
+/** Positions that are planned for a model that could take more. */
+export const DEFAULT_CONTEXT = 2048;
 
-export async function loadCheckpoint(
+/**
+ * @param prepare makes the programs that will run first, so that their memory is planned, and refused, before weights are read.
+ * @throws {FormatError} for damaged files, {RangeError} for options out of range, {BackendError} if memory is short.
+ */
+export async function loadCheckpoint<P>(
   checkpoint: Checkpoint,
   backend: Backend,
   options: LoadOptions,
-): Promise<LoadedModel> {
+  prepare: (loaded: LoadedModel) => Promise<P>,
+): Promise<P> {
   const fromFile = fromHfConfig(checkpoint.config);
   const config = { ...fromFile, sharing: options.sharing ?? fromFile.sharing };
   checkConfig(config);
-  const positions = options.contextLength ?? Math.min(config.contextLength, DEFAULT_CONTEXT);
-  if (!Number.isInteger(positions) || positions < 2 || positions > config.contextLength) {
+  const contextLength = options.contextLength ?? Math.min(config.contextLength, DEFAULT_CONTEXT);
+  if (!Number.isInteger(contextLength) || contextLength < 2 || contextLength > config.contextLength) {
     throw new RangeError(
-      `contextLength: expected a whole number from 2 to ${config.contextLength} (the model's own), got ${positions}.`,
+      `contextLength: expected a whole number from 2 to ${config.contextLength} (the model's own), got ${contextLength}.`,
     );
   }
-  const tokens = Math.min(MAX_TOKENS, positions);
-  const limits = { tokens, outputs: Math.min(MAX_OUTPUTS, tokens), positions };
   const dtypeOf = (name: string): Dtype => chooseDtype(name, entryOf(checkpoint, name).encoding, options.dtype);
-  const recorded = recordModel(config, limits, dtypeOf);
-  const machine = await backend.open(recorded.program);
+  const weights = createWeights(config, dtypeOf);
+  const machine = await backend.open();
   try {
-    await uploadWeights(checkpoint, recorded, machine, options);
+    const dtype = options.dtype ?? dtypeOf("model.layers.0.mlp.up_proj.weight");
+    const prepared = await prepare({ config, dtype, contextLength, weights, machine, version: { current: 0 } });
+    await uploadWeights(checkpoint, weights, machine, options);
+    return prepared;
   } catch (error) {
     await machine.dispose();
     throw error;
   }
-  return { config, dtype: options.dtype ?? dtypeOf("model.layers.0.mlp.up_proj.weight"), recorded, machine };
+}
+
+/** A tensor for each of a model's: matrices as `dtypeOf` says, gains in f32. */
+export function createWeights(config: ModelConfig, dtypeOf: (name: string) => Dtype): Map<string, Tensor> {
+  return new Map(
+    tensorsOf(config).map(({ name, shape: [rows, cols] }) => [
+      name,
+      cols === undefined ? weight(name, 1, rows) : weight(name, rows, cols, dtypeOf(name)),
+    ]),
+  );
 }
 
 function entryOf(checkpoint: Checkpoint, name: string): TensorEntry {
@@ -74,9 +93,8 @@ function entryOf(checkpoint: Checkpoint, name: string): TensorEntry {
   return entry;
 }
 
-/** In `q4` the embedding and the head keep 8 bits: they are a model's most sensitive matrices, and few. */
 function chooseDtype(name: string, encoding: Encoding, wanted: Dtype | undefined): Dtype {
-  if (wanted) return wanted === "q4" && isVocabularyMatrix(name) ? "q8" : wanted;
+  if (wanted) return keptAs(name, wanted);
   switch (encoding) {
     case "F32":
       return "f32";
@@ -90,23 +108,19 @@ function chooseDtype(name: string, encoding: Encoding, wanted: Dtype | undefined
   }
 }
 
-function isVocabularyMatrix(name: string): boolean {
-  return name === "model.embed_tokens.weight" || name === "lm_head.weight";
-}
-
 async function uploadWeights(
   checkpoint: Checkpoint,
-  recorded: RecordedModel,
+  weights: ReadonlyMap<string, Tensor>,
   machine: Machine,
   { onProgress, signal }: LoadOptions,
 ): Promise<void> {
-  const entries = [...recorded.weights].map(([name, tensor]) => ({ tensor, entry: entryOf(checkpoint, name) }));
+  const entries = [...weights].map(([name, tensor]) => ({ tensor, entry: entryOf(checkpoint, name) }));
   const totalBytes = entries.reduce((sum, { entry }) => sum + entry.byteLength, 0);
   let loadedBytes = 0;
   let spare = new Uint8Array(PIECE_BYTES); // goes to the device and back
   for (const { tensor, entry } of entries) {
-    checkShape(checkpoint, entry, tensor, recorded);
-    for (const piece of piecesOf(entry, tensor.cols)) {
+    checkShape(checkpoint, entry, tensor);
+    for (const piece of piecesOf(entry, tensor.cols, machine.uploadStep)) {
       signal?.throwIfAborted();
       const bytes = await readPiece(entry, tensor.cols, piece, spare);
       loadedBytes += bytes.length;
@@ -122,8 +136,8 @@ async function uploadWeights(
   }
 }
 
-function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor, recorded: RecordedModel): void {
-  const rows = maxRows(tensor, recorded.program.limits);
+function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor): void {
+  const rows = fixedRows(tensor);
   const expected = entry.shape.length === 1 ? [tensor.cols] : [rows, tensor.cols];
   if (entry.shape.join() === expected.join() && (entry.shape.length === 2 || rows === 1)) return;
   throw new FormatError(
@@ -133,12 +147,11 @@ function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor, 
 
 type Piece = { readonly start: number; readonly count: number };
 
-/** Whole blocks of rows of at most a megabyte. */
-function* piecesOf(entry: TensorEntry, cols: number): Generator<Piece> {
+/** About a megabyte each, and begun where the device takes them: at multiples of `uploadStep` rows. */
+function* piecesOf(entry: TensorEntry, cols: number, uploadStep: number): Generator<Piece> {
   const bytesPerRow = rowBytes(entry.encoding, cols);
   const rows = entry.byteLength / bytesPerRow;
-  const blocks = Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / ROW_BLOCK));
-  const step = blocks * ROW_BLOCK;
+  const step = uploadStep * Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / uploadStep));
   for (let start = 0; start < rows; start += step) yield { start, count: Math.min(step, rows - start) };
 }
 

@@ -1,64 +1,102 @@
 import { expect, it } from "vitest";
-import { planMemory } from "./memory-plan.ts";
-import { overlaysOf, readsOf } from "./operation.ts";
-import { tensorBytes } from "./program.ts";
-import { createRecorder } from "./recorder.ts";
+import { type Operation, readsOf, resultOf, writesOf } from "../kernels/operation.ts";
+import { packedBytes } from "../tensor/dtype.ts";
+import { isLasting, maxRows, type Tensor } from "../tensor/tensor.ts";
+import { alignUp, planMemory, type Step } from "./memory-plan.ts";
+import { createRecorder, ids, input, weight } from "./recorder.ts";
 
 const limits = { tokens: 5, outputs: 2, positions: 9 };
 
-function recordBlock() {
+function bytesOf(tensor: Tensor): number {
+  const rows = maxRows(tensor, limits);
+  return tensor.dtype === "i32" ? rows * tensor.cols * 4 : packedBytes(tensor.dtype, rows, tensor.cols);
+}
+
+/** Steps as operations are without being lowered. */
+function stepsOf(operations: readonly Operation[]): Step[] {
+  return operations.map((operation) => ({
+    reads: readsOf(operation),
+    writes: writesOf(operation),
+    overlays: (operation.op.overlays ?? []).flatMap((name) => operation.operands[name] ?? []),
+  }));
+}
+
+function recordBlock(): Step[] {
   const r = createRecorder(limits);
-  const gain = r.gain("gain", 48);
-  let x = r.embed(r.tokens("ids"), r.weight("table", 20, 48, "q8"));
+  const gain = weight("gain", 1, 48);
+  let x = r.embed({ tokens: ids("ids", "tokens"), table: weight("table", 20, 48, "q8") });
   for (let layer = 0; layer < 3; layer++) {
-    const normed = r.rmsnorm(x, gain, 1e-5);
-    const up = r.linear(normed, r.weight(`up.${layer}`, 64, 48, "q4"));
-    x = r.add(x, r.linear(r.relu(up), r.weight(`down.${layer}`, 48, 64, "f32")));
+    const normed = r.rmsnorm({ x, gain, eps: 1e-5 });
+    const up = r.linear({ x: normed, weight: weight(`up.${layer}`, 64, 48, "q4") });
+    x = r.add({ a: x, b: r.linear({ x: r.relu({ x: up }), weight: weight(`down.${layer}`, 48, 64) }) });
   }
-  return r.finish(r.pick(x, r.indices("rows"))).program;
+  return stepsOf(r.finish({ y: r.pick({ x, rows: ids("rows", "outputs") }) }).program.operations);
 }
 
 it("gives tensors that are alive together places that do not overlap", () => {
-  const program = recordBlock();
-  const plan = planMemory(program, 128);
-  const lastRead = new Map(program.operations.flatMap((o, i) => readsOf(o).map((tensor) => [tensor, i] as const)));
-  program.operations.forEach((operation, index) => {
-    const { out } = operation;
-    const start = plan.address.get(out)!;
-    const end = start + tensorBytes(out, limits);
-    for (const [other, at] of plan.address) {
+  const steps = recordBlock();
+  const { offset } = planMemory(steps, bytesOf);
+  const lastRead = new Map(steps.flatMap(({ reads }, index) => reads.map((tensor) => [tensor, index] as const)));
+  steps.forEach(({ writes, overlays }, index) => {
+    const [out] = writes;
+    const start = offset.get(out!)!;
+    const end = start + bytesOf(out!);
+    for (const [other, at] of offset) {
       const isAlive = other.kind !== "activation" || (lastRead.get(other) ?? -1) >= index;
-      const isMadeLater = program.operations.findIndex((o) => o.out === other) > index;
+      const isMadeLater = steps.findIndex((step) => step.writes.includes(other)) > index;
       // An operand that is read here for the last time may give its place to the result.
-      const mayGiveWay = overlaysOf(operation).includes(other) && lastRead.get(other) === index;
+      const mayGiveWay = overlays.includes(other) && lastRead.get(other) === index;
       if (other === out || !isAlive || isMadeLater || mayGiveWay) continue;
-      expect(start >= at + tensorBytes(other, limits) || end <= at, `${out.name} over ${other.name}`).toBe(true);
+      expect(start >= at + bytesOf(other) || end <= at, `${out!.name} over ${other.name}`).toBe(true);
     }
   });
 });
 
 it("gives a result the place of an operand that dies with it, and never one that lives on", () => {
   const r = createRecorder(limits);
-  const x = r.relu(r.input("x", 8));
-  const sum = r.add(x, r.relu(x));
-  const { program, output } = r.finish(r.relu(r.add(x, sum)));
-  const { address } = planMemory(program, 0);
-  const [, dying, first, second] = program.operations.map(({ out }) => address.get(out)!);
+  const x = r.relu({ x: input("x", 8) });
+  const sum = r.add({ a: x, b: r.relu({ x }) });
+  const { program, y } = r.finish({ y: r.relu({ x: r.add({ a: x, b: sum }) }) });
+  const { offset } = planMemory(stepsOf(program.operations), bytesOf);
+  const [, dying, first, second] = program.operations.map((operation) => offset.get(resultOf(operation))!);
   expect(first).toBe(dying); // x lives on
-  expect([address.get(x), first]).toContain(second);
-  expect(address.get(output)).not.toBe(second);
+  expect([offset.get(x), first]).toContain(second);
+  expect(offset.get(y)).not.toBe(second);
+});
+
+it("gives no place to an operand's result where the operand is read in another role, too", () => {
+  const r = createRecorder(limits);
+  const x = r.relu({ x: input("x", 8) });
+  const { program } = r.finish({ y: r.relu({ x: r.add({ a: x, b: x }) }) });
+  const { offset } = planMemory(stepsOf(program.operations), bytesOf);
+  expect(offset.get(resultOf(program.operations[1]!))).not.toBe(offset.get(x));
+});
+
+it("keeps the place of a result that nobody reads while it is made", () => {
+  const unread = (name: string): Tensor => ({ name, kind: "activation", dtype: "f32", rows: 1, cols: 4 });
+  const [a, b, c] = [unread("a"), unread("b"), unread("c")];
+  const { offset } = planMemory(
+    [
+      { reads: [], writes: [a, b], overlays: [] },
+      { reads: [a], writes: [c], overlays: [] },
+    ],
+    () => 16,
+  );
+  expect([offset.get(a), offset.get(b), offset.get(c)]).toEqual([0, 64, 64]);
 });
 
 it("lets activations share places", () => {
-  const program = recordBlock();
-  const { bytes } = planMemory(program, 128);
-  const apart = program.operations.reduce((sum, { out }) => sum + tensorBytes(out, limits), 0);
-  expect(bytes.activations).toBeLessThan(apart / 2);
+  const steps = recordBlock();
+  const apart = steps.reduce((sum, { writes }) => sum + bytesOf(writes[0]!), 0);
+  expect(planMemory(steps, bytesOf).bytes).toBeLessThan(apart / 2);
 });
 
-it("counts every byte in a class, and starts where it is told", () => {
-  const program = recordBlock();
-  const { address, bytes, end } = planMemory(program, 128);
-  expect(Math.min(...address.values())).toBe(128);
-  expect(end - 128).toBe(bytes.weights + bytes.constants + bytes.cache + bytes.activations);
+it("places inputs, outputs and activations and nothing that lasts, within the bytes that it counts", () => {
+  const steps = recordBlock();
+  const { offset, bytes } = planMemory(steps, bytesOf);
+  const all = new Set(steps.flatMap(({ reads, writes }) => [...reads, ...writes]));
+  expect(new Set(offset.keys())).toEqual(new Set([...all].filter((tensor) => !isLasting(tensor))));
+  expect(Math.min(...offset.values())).toBe(0);
+  expect(Math.max(...Array.from(offset, ([tensor, at]) => at + alignUp(bytesOf(tensor))))).toBe(bytes);
+  for (const at of offset.values()) expect(at % 64).toBe(0);
 });

@@ -1,115 +1,77 @@
 /**
- * Where every tensor of a program lies, worked out before a byte is taken. Weights, constants, caches, inputs and outputs
- * have places of their own; activations share: a place is free again after the last operation that reads its tensor.
+ * Where what a program computes lies, worked out before a byte is taken. Inputs and outputs have places of their own; activations
+ * share: a place is free again after the last step that touches its tensor.
  */
-import { overlaysOf, readsOf, type Tensor, writesOf } from "./operation.ts";
-import { type Program, tensorBytes, tensorsOf } from "./program.ts";
+import { isLasting, type Tensor } from "../tensor/tensor.ts";
 
 /** Places start at multiples of this: a cache line, so that two threads never write to the same one. */
 const ALIGNMENT = 64;
 
+/** A step of a program as memory sees it; `overlays`: operands in whose place its first result may be made. */
+export type Step = {
+  readonly reads: readonly Tensor[];
+  readonly writes: readonly Tensor[];
+  readonly overlays: readonly Tensor[];
+};
+
 export type MemoryPlan = {
-  /** Byte address of each tensor, from `base` on. */
-  readonly address: ReadonlyMap<Tensor, number>;
-  /** First byte after the plan. */
-  readonly end: number;
-  readonly bytes: MemoryClasses;
+  /** Byte offset of each input, output and activation. */
+  readonly offset: ReadonlyMap<Tensor, number>;
+  /** Bytes of all together. */
+  readonly bytes: number;
 };
 
-/** Bytes by class. */
-export type MemoryClasses = {
-  readonly weights: number;
-  readonly constants: number;
-  readonly cache: number;
-  readonly gradients: number;
-  /** The optimizer's moments. */
-  readonly moments: number;
-  /** Shared places of activations, and inputs and outputs. */
-  readonly activations: number;
-};
-
-/** Of what doesn't share its place. */
-export const classOf = {
-  weight: "weights",
-  constant: "constants",
-  cache: "cache",
-  gradient: "gradients",
-  moment: "moments",
-  input: "activations",
-  output: "activations",
-} as const;
-
-/** Lays out `program` from byte `base` on. */
-export function planMemory(program: Program, base: number): MemoryPlan {
-  const address = new Map<Tensor, number>();
-  const bytes = { weights: 0, constants: 0, cache: 0, gradients: 0, moments: 0, activations: 0 };
-  let end = alignUp(base);
-
-  const place = (tensor: Tensor): number => {
-    const size = alignUp(tensorBytes(tensor, program.limits));
-    address.set(tensor, end);
-    end += size;
-    return size;
-  };
-  for (const tensor of tensorsOf(program)) {
-    if (tensor.kind !== "activation") bytes[classOf[tensor.kind]] += place(tensor);
+export function planMemory(steps: readonly Step[], bytesOf: (tensor: Tensor) => number): MemoryPlan {
+  const offset = new Map<Tensor, number>();
+  const sizeOf = (tensor: Tensor): number => alignUp(bytesOf(tensor));
+  let end = 0;
+  const lastUse = new Map<Tensor, number>();
+  for (const [index, { reads, writes }] of steps.entries()) {
+    for (const tensor of [...reads, ...writes]) {
+      lastUse.set(tensor, index); // a result that nobody reads still needs its place while it is made
+      if (isLasting(tensor) || tensor.kind === "activation" || offset.has(tensor)) continue;
+      offset.set(tensor, end);
+      end += sizeOf(tensor);
+    }
   }
 
-  const arena = placeActivations(program);
-  for (const [tensor, offset] of arena.offset) address.set(tensor, end + offset);
-  bytes.activations += arena.size;
-  return { address, end: end + arena.size, bytes };
-}
-
-function placeActivations(program: Program): { offset: Map<Tensor, number>; size: number } {
-  const lastRead = new Map<Tensor, number>();
-  program.operations.forEach((operation, index) => {
-    // A result that nobody reads still needs its place while it is made.
-    for (const tensor of [...writesOf(operation), ...readsOf(operation)]) lastRead.set(tensor, index);
-  });
-
-  const offset = new Map<Tensor, number>();
-  const bytesOf = (tensor: Tensor): number => alignUp(tensorBytes(tensor, program.limits));
+  const base = end;
   const taken: { start: number; size: number; until: number }[] = []; // by start
-  let size = 0;
-
   function place(tensor: Tensor): void {
-    const need = bytesOf(tensor);
-    let start = 0;
+    const need = sizeOf(tensor);
+    let start = base;
     let at = 0; // first gap that is wide enough
     while (at < taken.length && taken[at]!.start - start < need) {
       start = taken[at]!.start + taken[at]!.size;
       at++;
     }
-    taken.splice(at, 0, { start, size: need, until: lastRead.get(tensor)! });
+    taken.splice(at, 0, { start, size: need, until: lastUse.get(tensor)! });
     offset.set(tensor, start);
-    size = Math.max(size, start + need);
+    end = Math.max(end, start + need);
   }
-
-  program.operations.forEach((operation, index) => {
+  for (const [index, { reads, writes, overlays }] of steps.entries()) {
     for (let i = taken.length - 1; i >= 0; i--) if (taken[i]!.until < index) taken.splice(i, 1);
-    for (const tensor of writesOf(operation)) {
+    for (const [i, tensor] of writes.entries()) {
       if (tensor.kind !== "activation" || offset.has(tensor)) continue;
-      const reads = readsOf(operation);
-      const dying = overlaysOf(operation).find(
+      const dying = overlays.find(
         (operand) =>
-          offset.has(operand) &&
-          lastRead.get(operand) === index &&
-          bytesOf(operand) === bytesOf(tensor) &&
+          operand.kind === "activation" &&
+          lastUse.get(operand) === index &&
+          sizeOf(operand) === sizeOf(tensor) &&
           reads.filter((read) => read === operand).length === 1, // in no other role
       );
-      if (!dying || tensor !== operation.out) {
+      if (!dying || i > 0) {
         place(tensor);
         continue;
       }
       const start = offset.get(dying)!;
       offset.set(tensor, start);
-      taken.find((place) => place.start === start)!.until = lastRead.get(tensor)!;
+      taken.find((other) => other.start === start)!.until = lastUse.get(tensor)!;
     }
-  });
-  return { offset, size };
+  }
+  return { offset, bytes: end };
 }
 
-function alignUp(bytes: number): number {
+export function alignUp(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 }

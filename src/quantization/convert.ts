@@ -4,7 +4,7 @@
  */
 import { type Checkpoint, matrixOf, readTensor, type TensorEntry } from "../formats/checkpoint.ts";
 import type { HfConfig } from "../formats/hf-config.ts";
-import { requiredTensors } from "../formats/required-tensors.ts";
+import { modelTensors } from "../formats/model-tensors.ts";
 import type { FloatEncoding } from "../formats/safetensors.ts";
 import { checkConfig, fromHfConfig, type Sharing } from "../model/config.ts";
 import { createSchedule } from "../model/schedule.ts";
@@ -60,7 +60,7 @@ export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"
   if (format === "hf" && (dtype === "q8" || dtype === "q4")) {
     throw new RangeError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
   }
-  const tensors = Array.from(requiredTensors(config), ([name, shape]): PlannedTensor => {
+  const tensors = modelTensors(config).map(({ name, shape }): PlannedTensor => {
     const source = checkpoint.tensors.get(sourceName(name, blocks));
     if (source === undefined) throw new RangeError(`convert: ${checkpoint.name} has no tensor for ${name}.`);
     const encoding = format === "gguf" ? ggufEncoding(name, shape, source, dtype) : hfEncoding(source, dtype);

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { plainWasm, reference, twoThreads, wasm } from "../../test/support/kernel-agreement.ts";
-import { createRecorder } from "../program/recorder.ts";
+import { createRecorder, input, weight } from "../program/recorder.ts";
 import { packedBytes } from "./dtype.ts";
 import { packRows } from "./pack.ts";
 import { unpackRows } from "./unpack.ts";
@@ -42,16 +42,18 @@ it.each([
   ["two threads", twoThreads],
 ] as const)("comes back from %s as it was uploaded, matrices and gains", async (_, backend) => {
   const r = createRecorder({ tokens: 1, outputs: 1, positions: 1 });
-  const [matrix, gain] = [r.weight("matrix", 13, 7, "f32"), r.gain("gain", 7)];
-  const { program } = r.finish(r.linear(r.rmsnorm(r.input("x", 7), gain, 1e-5), matrix));
-  const machine = await backend.open(program);
-  for (const [weight, rows] of [
+  const [matrix, gain] = [weight("matrix", 13, 7), weight("gain", 1, 7)];
+  const x = r.rmsnorm({ x: input("x", 7), gain, eps: 1e-5 });
+  const { program } = r.finish({ y: r.linear({ x, weight: matrix }) });
+  const machine = await backend.open();
+  await machine.prepare(program);
+  for (const [tensor, rows] of [
     [matrix, 13],
     [gain, 1],
   ] as const) {
     const values = Float32Array.from({ length: rows * 7 }, (_, i) => Math.sin(i));
-    await machine.upload(weight, 0, rows, "F32", new Uint8Array(values.slice().buffer));
-    expect(await machine.download(weight)).toEqual(values);
+    await machine.upload(tensor, 0, rows, "F32", new Uint8Array(values.slice().buffer));
+    expect(await machine.download(tensor)).toEqual(values);
   }
   await machine.dispose();
 });

@@ -8,7 +8,7 @@ import { FormatError } from "../errors.ts";
 import { fromHfConfig, type ModelConfig, type Sharing } from "../model/config.ts";
 import { openTrainerFolder, saveTrainer } from "./node-save.ts";
 import { randomParameters } from "./parameter-sources.ts";
-import { createTrainerOn, type TrainerCore } from "./trainer.ts";
+import { createOwnTrainer, type TrainerCore } from "./trainer.ts";
 
 const row = [1, 5, 2, 9, 1, 5];
 const schedule = { kind: "cosine", peak: 0.01, warmupSteps: 2, steps: 5 } as const;
@@ -30,13 +30,16 @@ beforeEach(async () => {
 });
 
 function create(config: ModelConfig): Promise<TrainerCore> {
-  return createTrainerOn(wasm, config, randomParameters(1), { schedule, optimizer: { clip: null, betas: [0.8, 0.9] } });
+  return createOwnTrainer(wasm, config, randomParameters(1), {
+    schedule,
+    optimizer: { clip: null, betas: [0.8, 0.9] },
+  });
 }
 
 async function resume(directory: string): Promise<TrainerCore> {
   const { checkpoint, state, source, ...opened } = await openTrainerFolder(directory);
   try {
-    return await createTrainerOn(wasm, fromHfConfig(checkpoint.config), source, state);
+    return await createOwnTrainer(wasm, fromHfConfig(checkpoint.config), source, state);
   } finally {
     await opened.close();
   }
@@ -52,7 +55,7 @@ it("goes on with the steps that would have come, their learning rates and settin
 });
 
 it("goes on with Muon's momentum", async () => {
-  const open = () => createTrainerOn(wasm, fakeConfig, randomParameters(1), { schedule, optimizer: { kind: "muon" } });
+  const open = () => createOwnTrainer(wasm, fakeConfig, randomParameters(1), { schedule, optimizer: { kind: "muon" } });
   const [whole, first] = [await open(), await open()];
   for (const trainer of [whole, first]) await trainer.step([[row]]);
   await saveTrainer(first, folder, {});

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { optimizerSettings } from "../program/operation.ts";
+import { optimizerSettings } from "../kernels/adamw/adamw.ts";
 import { createOptimizer, type OptimizerOptions, settingsAt } from "./optimizer.ts";
 
 it("corrects for moving averages that start at 0", () => {

@@ -1,6 +1,6 @@
 /** The optimizers' settings, and the numbers of one update. */
 import { refuseUnknownKeys } from "../errors.ts";
-import { OPTIMIZER_SETTINGS, optimizerSettings } from "../program/operation.ts";
+import { OPTIMIZER_SETTINGS, optimizerSettings } from "../kernels/adamw/adamw.ts";
 
 export type OptimizerOptions = {
   /**

@@ -4,7 +4,7 @@ import { fakeConfig } from "../../test/support/fake-trainer.ts";
 import type { Backend } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { randomParameters } from "./parameter-sources.ts";
-import { createTrainerOn, type ParameterSource, type TrainerCore, type TrainerOptions } from "./trainer.ts";
+import { createOwnTrainer, type ParameterSource, type TrainerCore, type TrainerOptions } from "./trainer.ts";
 
 const config = { ...fakeConfig, layers: 2, vocabSize: 16 };
 const row = [1, 5, 2, 9, 1, 5, 3, 9, 4];
@@ -12,7 +12,7 @@ const other = [7, 7, 0, 15, 2, 2];
 
 function open(backend: Backend, options: TrainerOptions = {}, source?: ParameterSource): Promise<TrainerCore> {
   const schedule = { kind: "constant", peak: 0.02 } as const;
-  return createTrainerOn(backend, config, source ?? randomParameters(3), { schedule, ...options });
+  return createOwnTrainer(backend, config, source ?? randomParameters(3), { schedule, ...options });
 }
 
 /** Weights and moments, by name. */
@@ -31,13 +31,19 @@ function watched(backend: Backend, before: (run: number) => void): Backend {
   let runs = 0;
   return {
     ...backend,
-    async open(program) {
-      const machine = await backend.open(program);
+    async open() {
+      const machine = await backend.open();
       return {
         ...machine,
-        run(...args) {
-          before(++runs);
-          return machine.run(...args);
+        async prepare(program) {
+          const prepared = await machine.prepare(program);
+          return {
+            ...prepared,
+            run(...args) {
+              before(++runs);
+              return prepared.run(...args);
+            },
+          };
         },
       };
     },
@@ -95,14 +101,14 @@ describe.each([
     const source: ParameterSource = {
       steps: 0,
       async weight(name, count) {
-        const values = await randomParameters(3).weight(name, count);
+        const values = await randomParameters(3).weight!(name, count);
         if (name === "model.norm.weight") return values.fill(1e-30);
         if (name === "lm_head.weight") values[3] = bad;
         return values;
       },
     };
     const untied = { ...config, isTied: false };
-    const trainer = await createTrainerOn(backend, untied, source, { optimizer: { clip: null } });
+    const trainer = await createOwnTrainer(backend, untied, source, { optimizer: { clip: null } });
     const before = await valuesOf(trainer);
     const stopped = trainer.step([[row]]);
     await expect(stopped).rejects.toThrow(TrainingError);

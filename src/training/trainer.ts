@@ -1,15 +1,17 @@
 /**
- * The trainer: weights, gradients and moments on a device, and the recorded program that steps them. Everything that a step
- * depends on is here or in the caller's rows, so that a step can be repeated bit for bit.
+ * The trainer: programs over a model's weights that add up gradients and step the weights. Everything that a step depends on is
+ * here or in the caller's rows, so that a step can be repeated bit for bit.
  */
-import type { Backend, Machine, MemoryReport } from "../backends/backend.ts";
+import type { Backend, Machine, MemoryReport, PreparedProgram } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
-import { type ModelConfig, checkConfig } from "../model/config.ts";
-import { type Parameter, type RecordedTraining, recordTraining } from "../model/mobilellm.ts";
-import type { Tensor } from "../program/operation.ts";
+import { fixedCount } from "../kernels/operation.ts";
+import { checkConfig, type ModelConfig } from "../model/config.ts";
+import { createWeights, DEFAULT_CONTEXT, type LoadedModel } from "../model/load.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { createOptimizer, type Optimizer, type OptimizerOptions, settingsAt } from "./optimizer.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
 import { createSchedule, learningRateAt, type Schedule, type ScheduleOptions } from "./schedule.ts";
+import { createParameters, type Parameter, recordRows, recordUpdate, type RowPrograms } from "./step-programs.ts";
 
 export type TrainerOptions = {
   readonly optimizer?: OptimizerOptions | undefined;
@@ -32,8 +34,8 @@ export type StepReport = {
 
 /** Where values come from at the start: an initialization, a checkpoint, a saved trainer. */
 export type ParameterSource = {
-  /** Values of a parameter in f32, row by row. */
-  weight(name: string, count: number): Promise<Float32Array>;
+  /** Values of a parameter in f32, row by row; undefined: they are on the device already. */
+  readonly weight?: (name: string, count: number) => Promise<Float32Array>;
   /** Its moments; undefined: zeros. */
   readonly moment?: (name: string, what: MomentName, count: number) => Promise<Float32Array>;
   /** Updates that were done. */
@@ -52,11 +54,23 @@ export type TrainerCore = {
   /** Which build and how many threads. */
   readonly description: string;
   readonly memory: MemoryReport;
+  /** The weights and where they lie: what other programs over them stand on. */
+  readonly loaded: LoadedModel;
   /**
-   * One update from the mean loss over micro-batches.
+   * One update from the mean loss over micro-batches: `accumulate` for each, `reduce`, `update`.
    * @throws {TrainingError} if loss or gradients are not finite; the weights are then as they were.
    */
   readonly step: (microBatches: readonly (readonly Row[])[], options?: CallOptions) => Promise<StepReport>;
+  /** Adds the gradients of `weight` · the mean loss over the rows to those that are there; resolves to the mean loss. */
+  readonly accumulate: (rows: readonly Row[], weight?: number, options?: CallOptions) => Promise<number>;
+  /** The global norm of the gradients as they are. */
+  readonly reduce: () => Promise<number>;
+  /** Steps the weights by the gradients whose norm `reduce` has made, and clears them. Left undone if the norm is not finite. */
+  readonly update: () => Promise<void>;
+  /** The sum of a weight's gradients so far, row by row, and numbers in its place: another machine's added, say. */
+  readonly readGradient: (name: string) => Promise<Float32Array>;
+  readonly writeGradient: (name: string, values: Float32Array) => Promise<void>;
+  readonly clearGradients: () => Promise<void>;
   /** Summed nats and the number of targets; changes nothing. */
   readonly evaluate: (rows: readonly Row[], options?: CallOptions) => Promise<{ loss: number; tokens: number }>;
   /** Of the mean loss over the rows, by Hugging Face name; changes nothing. */
@@ -78,95 +92,121 @@ export type CallOptions = { readonly signal?: AbortSignal | undefined };
 const FIRST_ROWS = 1;
 const FIRST_LENGTH = 64;
 
-type Device = { readonly recorded: RecordedTraining; readonly machine: Machine };
-
-export async function createTrainerOn(
+/** A trainer over weights of its own, on a machine that ends with it. */
+export async function createOwnTrainer(
   backend: Backend,
   config: ModelConfig,
   source: ParameterSource,
   options: TrainerOptions,
 ): Promise<TrainerCore> {
   checkConfig(config);
-  for (const key of ["rows", "length"] as const) {
-    const value = options[key] ?? 1;
-    if (Number.isInteger(value) && value >= 1) continue;
-    throw new RangeError(`createTrainer: ${key}: expected a whole number from 1, got ${String(value)}.`);
-  }
-  const optimizer = createOptimizer(options.optimizer);
-  const schedule = createSchedule(options.schedule ?? { kind: "constant" });
-  let { steps } = source;
-  let device = await openDevice(
-    options.rows ?? FIRST_ROWS,
-    options.length ?? Math.min(FIRST_LENGTH, config.contextLength),
-  );
+  const machine = await backend.open();
+  const weights = createWeights(config, () => "f32");
+  const contextLength = Math.min(config.contextLength, DEFAULT_CONTEXT);
+  const loaded: LoadedModel = { config, dtype: "f32", contextLength, weights, machine, version: { current: 0 } };
   try {
-    for (const [name, parameter] of device.recorded.parameters) {
-      const count = (parameter.weight.rows as number) * parameter.weight.cols;
-      await write(device.machine, parameter.weight, await source.weight(name, count));
-      if (!source.moment) continue;
-      for (const what of momentsOf(parameter)) {
-        await write(device.machine, parameter[what]!, await source.moment(name, what, count));
-      }
-    }
+    return Object.assign(await createTrainerOn(loaded, source, options), { dispose: () => machine.dispose() });
   } catch (error) {
-    await device.machine.dispose();
+    await machine.dispose();
     throw error;
   }
+}
 
-  async function openDevice(rows: number, length: number): Promise<Device> {
+/**
+ * Prepares a trainer over a model's weights, whose machine it shares.
+ * @throws {RangeError} for settings out of range, {BackendError} when memory is short.
+ */
+export async function createTrainerOn(
+  loaded: LoadedModel,
+  source: ParameterSource,
+  options: TrainerOptions,
+): Promise<TrainerCore> {
+  const { config, machine } = loaded;
+  checkSizes(options);
+  const optimizer = createOptimizer(options.optimizer);
+  const schedule = createSchedule(options.schedule ?? { kind: "constant" });
+  const parameters = createParameters(loaded.weights, optimizer.kind === "muon");
+  const { settings, norm, ...programs } = recordUpdate([...parameters.values()]);
+  const first = {
+    rows: options.rows ?? FIRST_ROWS,
+    length: options.length ?? Math.min(FIRST_LENGTH, config.contextLength),
+  };
+  let { steps } = source;
+
+  const reducing = await machine.prepare(programs.reduce);
+  const updating = await machine.prepare(programs.update);
+  const clearing = await machine.prepare(programs.clear);
+  let device = await prepareRows(first.rows, first.length);
+  await fillParameters(machine, parameters, source);
+
+  async function prepareRows(rows: number, length: number): Promise<PreparedRows> {
     const tokens = rows * length;
     const limits = { tokens, outputs: tokens, positions: length };
-    const recorded = recordTraining(config, limits, {
-      recomputes: options.recompute ?? false,
-      hasMuon: optimizer.kind === "muon",
-    });
-    return { recorded, machine: await backend.open(recorded.program) };
+    const recorded = recordRows(config, parameters, limits, options.recompute ?? false);
+    const accumulate = await machine.prepare(recorded.accumulate.program);
+    const losses = await machine.prepare(recorded.losses.program);
+    return {
+      ...recorded,
+      accumulate: { ...accumulate, output: recorded.accumulate.output },
+      losses: { ...losses, output: recorded.losses.output },
+    };
   }
 
-  /** A device on which these rows fit: the one that is there, or a larger one with the same values. */
-  async function fit(rows: number, length: number): Promise<Device> {
-    const { limits } = device.recorded.program;
+  async function releaseRows(): Promise<void> {
+    await device.accumulate.release();
+    await device.losses.release();
+  }
+
+  /** Programs for these rows: those that are there, or larger ones over the same weights, gradients and moments. */
+  async function fit(rows: number, length: number): Promise<PreparedRows> {
+    const { limits } = device;
     if (rows * length <= limits.tokens && length <= limits.positions) return device;
     const longest = Math.max(length, limits.positions);
-    const larger = await openDevice(Math.ceil(Math.max(rows * length, limits.tokens) / longest), longest);
-    for (const [name, from] of device.recorded.parameters) {
-      const to = larger.recorded.parameters.get(name)!;
-      for (const what of ["weight", ...momentsOf(from)] as const) {
-        await write(larger.machine, to[what]!, await read(device.machine, from[what]!));
-      }
-    }
-    await device.machine.dispose();
-    device = larger;
+    await releaseRows();
+    device = await prepareRows(Math.ceil(Math.max(rows * length, limits.tokens) / longest), longest);
     return device;
   }
 
-  /** Losses of the rows, summed in f64; in part `gradients` they also add to the gradients, times `scale`. */
+  /** Losses of the rows, summed in f64; `accumulate` also adds to the gradients, times `scale`. */
   async function sumLosses(
-    part: "gradients" | "losses",
-    packed: PackedRows,
+    what: "accumulate" | "losses",
+    { tokens, targets, length }: PackedRows,
     scale: number,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    const { tokens, targets, length } = packed;
-    const { recorded, machine } = await fit(tokens.length / length, length);
-    const bytes = await machine.run(
+    const fitting = await fit(tokens.length / length, length);
+    const { run, output } = fitting[what];
+    const bytes = await run(
       { tokens: tokens.length, position: 0, outputs: 0, length },
       {
-        part,
         inputs: [
-          { tensor: recorded.tokens, bytes: bytesOf(tokens) },
-          { tensor: recorded.targets, bytes: bytesOf(targets) },
-          { tensor: recorded.scale, bytes: bytesOf(Float32Array.of(scale)) },
+          { tensor: fitting.tokens, bytes: bytesOf(tokens) },
+          { tensor: fitting.targets, bytes: bytesOf(targets) },
+          ...(what === "accumulate" ? [{ tensor: fitting.scale, bytes: bytesOf(Float32Array.of(scale)) }] : []),
         ],
-        output: { tensor: recorded.losses[part], length: tokens.length * 4 },
+        output: { tensor: output, length: tokens.length * 4 },
         signal,
       },
     );
     return floatsOf(bytes).reduce((sum, loss) => sum + loss, 0);
   }
 
-  async function clear(): Promise<void> {
-    await device.machine.run({ tokens: 0, position: 0, outputs: 0 }, { part: "clear" });
+  const clear = async (): Promise<void> => void (await clearing.run(NO_ROWS));
+
+  const currentSettings = (): Input => {
+    const values = settingsAt(optimizer, steps, learningRateAt(schedule, steps));
+    return { tensor: settings, bytes: bytesOf(values) };
+  };
+
+  async function reduce(): Promise<number> {
+    await reducing.run(NO_ROWS, { inputs: [currentSettings()] });
+    return floatsOf(await machine.read(norm, 0, 4))[0]!;
+  }
+
+  async function update(): Promise<void> {
+    await updating.run(NO_ROWS, { inputs: [currentSettings()] });
+    loaded.version.current++;
+    steps++;
   }
 
   const pack = (rows: readonly Row[]): PackedRows => packTrainingRows(rows, config.vocabSize, config.contextLength);
@@ -176,55 +216,64 @@ export async function createTrainerOn(
     if (packed.count > 0) return packed;
     throw new RangeError("training rows: at least one target was required, got none. Is all masked?");
   };
+  const parameterOf = (name: string): Parameter => {
+    const parameter = parameters.get(name);
+    if (parameter) return parameter;
+    throw new RangeError(`trainer: a tensor of the model was required, got ${JSON.stringify(name)}.`);
+  };
 
   return {
     config,
+    loaded,
     get steps() {
       return steps;
     },
     get description() {
-      return device.machine.description;
+      return machine.description;
     },
     get memory() {
-      return device.machine.memory;
+      return machine.memory;
     },
     async step(microBatches, { signal } = {}) {
       if (microBatches.length === 0) throw new RangeError("step: at least one micro-batch was required, got none.");
       const batches = microBatches.map(packTargets);
-      const longest = Math.max(...batches.map(({ length }) => length));
-      await fit(Math.max(...microBatches.map((rows) => rows.length)), longest); // gradients don't move
+      // Once for all of them: memory then grows at most once.
+      await fit(Math.max(...microBatches.map((rows) => rows.length)), Math.max(...batches.map(({ length }) => length)));
       const learningRate = learningRateAt(schedule, steps);
       let loss = 0;
       try {
         for (const batch of batches) {
           const scale = 1 / (batch.count * batches.length);
-          loss += (await sumLosses("gradients", batch, scale, signal)) * scale;
+          loss += (await sumLosses("accumulate", batch, scale, signal)) * scale;
         }
         if (!Number.isFinite(loss)) throw divergence(steps + 1, "loss", loss);
+        const gradientNorm = await reduce();
+        if (!Number.isFinite(gradientNorm)) throw divergence(steps + 1, "gradient norm", gradientNorm);
+        await update();
+        return { loss, gradientNorm, learningRate };
       } catch (error) {
         await clear();
         throw error;
       }
-      const { recorded, machine } = device;
-      const settings = settingsAt(optimizer, steps, learningRate);
-      const bytes = await machine.run(
-        { tokens: 0, position: 0, outputs: 0 },
-        {
-          part: "update",
-          inputs: [{ tensor: recorded.settings, bytes: bytesOf(settings) }],
-          output: { tensor: recorded.norm, length: 4 },
-        },
-      );
-      const gradientNorm = floatsOf(bytes)[0]!;
-      if (!Number.isFinite(gradientNorm)) {
-        await clear();
-        throw divergence(steps + 1, "gradient norm", gradientNorm);
-      }
-      steps++;
-      return { loss, gradientNorm, learningRate };
     },
+    async accumulate(rows, weight = 1, { signal } = {}) {
+      const batch = packTargets(rows);
+      return (await sumLosses("accumulate", batch, weight / batch.count, signal)) / batch.count;
+    },
+    reduce,
+    update,
+    readGradient: (name) => read(machine, parameterOf(name).gradient),
+    async writeGradient(name, values) {
+      const { gradient } = parameterOf(name);
+      const count = fixedCount(gradient);
+      if (values.length !== count) {
+        throw new RangeError(`writeGradient: ${name} has ${count} numbers, got ${values.length}.`);
+      }
+      await write(machine, gradient, values);
+    },
+    clearGradients: clear,
     async evaluate(rows, { signal } = {}) {
-      const { tokens, positions } = device.recorded.program.limits;
+      const { tokens, positions } = device.limits;
       let loss = 0;
       let counted = 0;
       const longest = Math.max(positions, ...rows.map(rowLength));
@@ -238,24 +287,55 @@ export async function createTrainerOn(
     },
     async gradients(rows) {
       const packed = packTargets(rows);
-      await sumLosses("gradients", packed, 1 / packed.count, undefined);
+      await sumLosses("accumulate", packed, 1 / packed.count, undefined);
       const gradients = new Map<string, Float32Array>();
-      for (const [name, { gradient }] of device.recorded.parameters) {
-        gradients.set(name, await read(device.machine, gradient));
-      }
+      for (const [name, { gradient }] of parameters) gradients.set(name, await read(machine, gradient));
       await clear();
       return gradients;
     },
     state: () => ({ steps, optimizer, schedule }),
-    parameterNames: [...device.recorded.parameters.keys()],
+    parameterNames: [...parameters.keys()],
     shapeOf(name) {
-      const { rows, cols } = device.recorded.parameters.get(name)!.weight;
+      const { rows, cols } = parameterOf(name).weight;
       return rows === 1 ? [cols] : [rows as number, cols];
     },
-    momentsOf: (name) => momentsOf(device.recorded.parameters.get(name)!),
-    read: (name, what) => read(device.machine, device.recorded.parameters.get(name)![what]!),
-    dispose: () => device.machine.dispose(),
+    momentsOf: (name) => momentsOf(parameterOf(name)),
+    read: (name, what) => read(machine, parameterOf(name)[what]!),
+    async dispose() {
+      await releaseRows();
+      for (const program of [reducing, updating, clearing]) await program.release();
+    },
   };
+}
+
+type PreparedRows = Omit<RowPrograms, "accumulate" | "losses"> &
+  Readonly<Record<"accumulate" | "losses", PreparedProgram & { readonly output: Tensor }>>;
+
+type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array };
+
+const NO_ROWS = { tokens: 0, position: 0, outputs: 0 };
+
+function checkSizes(options: TrainerOptions): void {
+  for (const key of ["rows", "length"] as const) {
+    const value = options[key] ?? 1;
+    if (Number.isInteger(value) && value >= 1) continue;
+    throw new RangeError(`createTrainer: ${key}: expected a whole number from 1, got ${String(value)}.`);
+  }
+}
+
+async function fillParameters(
+  machine: Machine,
+  parameters: ReadonlyMap<string, Parameter>,
+  source: ParameterSource,
+): Promise<void> {
+  for (const [name, parameter] of parameters) {
+    const count = fixedCount(parameter.weight);
+    if (source.weight) await write(machine, parameter.weight, await source.weight(name, count));
+    if (!source.moment) continue;
+    for (const what of momentsOf(parameter)) {
+      await write(machine, parameter[what]!, await source.moment(name, what, count));
+    }
+  }
 }
 
 function momentsOf({ square }: Parameter): readonly MomentName[] {
@@ -277,7 +357,7 @@ async function write(machine: Machine, tensor: Tensor, values: Float32Array): Pr
 }
 
 async function read(machine: Machine, tensor: Tensor): Promise<Float32Array> {
-  const values = new Float32Array((tensor.rows as number) * tensor.cols);
+  const values = new Float32Array(fixedCount(tensor));
   const bytes = bytesOf(values);
   for (let at = 0; at < bytes.length; at += PIECE) {
     bytes.set(await machine.read(tensor, at, Math.min(PIECE, bytes.length - at)), at);

@@ -1,8 +1,7 @@
 /** A model without weights for what stands on top of inference: a token for each UTF-16 unit, logits from a hash. */
 import { createSession } from "../../src/inference/session.ts";
-import { generate, type GenerateOptions } from "../../src/inference/generate.ts";
 import { logits } from "../../src/inference/score.ts";
-import type { Model } from "../../src/inference/model.ts";
+import { createGenerate, type Model } from "../../src/inference/model.ts";
 import { presets } from "../../src/model/config.ts";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { createFakeRunner, type FakeRunner } from "./fake-runner.ts";
@@ -33,8 +32,7 @@ export function createFakeModel({ contextLength = 4096, vocabSize = 1 << 16 } = 
     contextLength,
     tokenizer,
     session,
-    generate: (prompt: string | ArrayLike<number>, options?: GenerateOptions) =>
-      generate(session, tokenizer, prompt, options),
+    generate: createGenerate(session, tokenizer),
     logits: (tokens: ArrayLike<number>) => logits(session, tokens),
   } as Pick<
     Model,

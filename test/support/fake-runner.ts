@@ -2,9 +2,12 @@
 import { createRandom } from "../../src/random.ts";
 import { logProbability } from "../../src/kernels/log-probability/log-probability.reference.ts";
 import { PLACE_WORDS, placesOf } from "../../src/tensor/places.ts";
+import { type Batch, batchOf } from "../../src/inference/batch.ts";
 import type { Runner } from "../../src/inference/runner.ts";
 
-export type FakeRunner = Runner & {
+export type FakeRunner = Omit<Runner, "version" | "digest"> & {
+  digest: Runner["digest"];
+  version: number;
   /** The tokens that were run, call by call. */
   readonly calls: number[][];
   /** Called in the middle of each forward pass. */
@@ -12,11 +15,18 @@ export type FakeRunner = Runner & {
 };
 
 export function createFakeRunner(
-  options: { vocabSize?: number; contextLength?: number; maxTokens?: number; maxOutputs?: number } = {},
+  options: {
+    vocabSize?: number;
+    contextLength?: number;
+    cacheRows?: number;
+    maxTokens?: number;
+    maxOutputs?: number;
+  } = {},
 ): FakeRunner {
   const { vocabSize = 32, contextLength = 64, maxTokens = 8, maxOutputs = 3 } = options;
-  const cache = new Uint32Array(contextLength).fill(0xdeadbeef);
-  const places = new Int32Array(contextLength * PLACE_WORDS);
+  const { cacheRows = contextLength } = options;
+  const cache = new Uint32Array(cacheRows).fill(0xdeadbeef);
+  const places = new Int32Array(cacheRows * PLACE_WORDS);
   const calls: number[][] = [];
   let isBusy = false;
 
@@ -40,26 +50,27 @@ export function createFakeRunner(
   }
 
   async function pass(
-    isValid: boolean,
-    tokens: number[],
-    position: number,
+    { tokens, slots, places: given, rows }: Batch,
     signal: AbortSignal | undefined,
-    compute: () => Float32Array,
   ): Promise<Float32Array> {
-    const fits = tokens.length >= 1 && tokens.length <= maxTokens && position + tokens.length <= contextLength;
+    const fits = tokens.length >= 1 && tokens.length <= maxTokens && slots.every((slot) => slot < cacheRows);
+    const isValid = rows.length <= maxOutputs && rows.every((at) => at >= 0 && at < tokens.length);
     if (isBusy || !isValid || !fits) {
-      throw new Error(`fake runner: bad call, busy ${isBusy}, ${tokens.length} at ${position}`);
+      throw new Error(`fake runner: bad call, busy ${isBusy}, ${tokens.length} at ${slots[0]}`);
     }
     isBusy = true;
     try {
-      calls.push(tokens);
-      // An aborted pass leaves rubbish behind `position`.
-      cache.fill(0xdeadbeef, position);
+      calls.push([...tokens]);
+      // An aborted pass leaves rubbish in its rows.
+      for (const slot of slots) cache[slot] = 0xdeadbeef;
       await new Promise((resolve) => setImmediate(resolve));
       runner.onForward?.();
       signal?.throwIfAborted();
-      cache.set(tokens, position);
-      return compute();
+      for (const [i, slot] of slots.entries()) {
+        cache[slot] = tokens[i]!;
+        places.set(given.subarray(i * PLACE_WORDS, (i + 1) * PLACE_WORDS), slot * PLACE_WORDS);
+      }
+      return concat(rows.map((at) => row(slots[at]!)));
     } finally {
       isBusy = false;
     }
@@ -74,27 +85,19 @@ export function createFakeRunner(
   const runner: FakeRunner = {
     vocabSize,
     contextLength,
+    cacheRows,
     maxTokens,
     maxOutputs,
     calls,
     onForward: undefined,
-    async forward(tokens, position, outputs, signal) {
-      const isValid = outputs <= Math.min(maxOutputs, tokens.length);
-      return pass(isValid, Array.from(tokens), position, signal, () => {
-        for (let t = position; t < position + tokens.length; t++) places.set([0, -1, t], t * PLACE_WORDS);
-        const ends = Array.from({ length: outputs }, (_, n) => position + tokens.length - outputs + n);
-        return concat(ends.map(row));
-      });
-    },
-    async score({ tokens, position, places: given, rows, targets }, signal) {
-      const isValid = targets.length <= maxOutputs && rows.every((at) => at >= 0 && at < tokens.length);
-      return pass(isValid, Array.from(tokens), position, signal, () => {
-        places.set(given, position * PLACE_WORDS);
-        const logits = concat(rows.map((at) => row(position + at)));
-        const answers = new Float32Array(2 * targets.length);
-        logProbability(answers, logits, targets, targets.length, vocabSize);
-        return answers;
-      });
+    version: 0,
+    digest: async () => "0123456789abcdef",
+    forward: pass,
+    async score(batch, targets, signal) {
+      const logits = await pass(batch, signal);
+      const answers = new Float32Array(2 * targets.length);
+      logProbability(answers, logits, targets, targets.length, vocabSize);
+      return answers;
     },
     async readCache(length) {
       await Promise.resolve();
@@ -124,3 +127,8 @@ export const fakeTokenizer = {
   }),
 };
 const pieces = [..."abcdefghijklmnopqrstuvwxyz".split(""), "ab", "st", " ", "", "", ""];
+
+/** The logits after the last of `tokens`, as the runner would give them to a text alone. */
+export async function forwardAlone(runner: FakeRunner, tokens: readonly number[], outputs = 1): Promise<Float32Array> {
+  return runner.forward(batchOf([{ tokens, position: 0, firstRow: 0, outputs }]));
+}

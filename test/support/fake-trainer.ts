@@ -72,7 +72,7 @@ export function createFakeTrainer(from: Weights = { steps: 0, words: [1, 2, 3, 4
       const tokens = rows.reduce((sum, row) => sum + tokensOf(row).length - 1, 0);
       return { loss: tokens * lossOf(steps, words), tokens };
     },
-    checkpoint: () => Promise.reject(new Error("the fake trainer has no weights to give")),
+    openModel: () => Promise.reject(new Error("the fake trainer has no model to open")),
     async save(directory, { files }) {
       const fresh = `${directory}.new`;
       await rm(fresh, { recursive: true, force: true });

@@ -9,12 +9,19 @@ import type { Backend, Machine } from "../../src/backends/backend.ts";
 import { createReferenceBackend } from "../../src/backends/reference.ts";
 import { startHost, type Host, type Reply } from "../../src/backends/wasm/host.ts";
 import { createWasmBackend, type WorkerPort } from "../../src/backends/wasm/wasm.ts";
-import { allowRelaxedSimd, spawnThread } from "../../src/node.ts";
-import type { Tensor } from "../../src/program/operation.ts";
-import { createRecorder, type Recorder } from "../../src/program/recorder.ts";
+import { allowRelaxedSimd, spawnThread } from "../../src/edge/node.ts";
+import {
+  createRecorder,
+  ids as idsInput,
+  input as floatInput,
+  type Recorder,
+  weight as matrix,
+} from "../../src/program/recorder.ts";
 import type { Floats } from "../../src/kernels/floats.ts";
 import { createRandom } from "../../src/random.ts";
 import type { Dtype } from "../../src/tensor/dtype.ts";
+import type { Program } from "../../src/program/program.ts";
+import { rowsIn, type RunNumbers, type Tensor } from "../../src/tensor/tensor.ts";
 
 /** Largest error relative to the largest value: f32 sums of up to 576 terms, outliers among them, against f64. */
 export const TOLERANCE = 5e-6;
@@ -77,11 +84,22 @@ function inlineWorker(): WorkerPort {
   };
 }
 
-/** Records a case anew for `backend` with values from one seed, and runs it. */
-export async function runCase(
+export type OpenCase = {
+  readonly program: Program;
+  readonly numbers: RunNumbers;
+  /** Earlier positions first, so that a cache has something to look back on. */
+  readonly run: () => Promise<void>;
+  /** The case itself, over whatever the cache holds. */
+  readonly replay: () => Promise<void>;
+  readonly read: () => Promise<Float32Array>;
+  readonly dispose: () => Promise<void>;
+};
+
+/** Records a case anew for `backend` with values from one seed. */
+export async function openCase(
   backend: Backend,
   { tokens, position = 0, outputs = tokens, record }: KernelCase,
-): Promise<Float32Array> {
+): Promise<OpenCase> {
   const random = createRandom(7);
   const r = createRecorder({ tokens, outputs: Math.max(outputs, 1), positions: position + tokens });
   const fills: ((machine: Machine) => Promise<void>)[] = [];
@@ -94,26 +112,26 @@ export async function runCase(
   const out = record({
     r,
     input(cols) {
-      const tensor = r.input(`x${fills.length}`, cols);
+      const tensor = floatInput(`x${fills.length}`, cols);
       const data = randomValues(tokens * cols);
       fills.push((machine) => machine.write(tensor, 0, bytes(data)));
       return tensor;
     },
     weight(rows, cols, dtype = "f32", values = randomValues(rows * cols)) {
-      const tensor = r.weight(`w${fills.length}`, rows, cols, dtype);
+      const tensor = matrix(`w${fills.length}`, rows, cols, dtype);
       fills.push(async (machine) => {
         await machine.upload(tensor, 0, rows, "F32", new Uint8Array(bytes(values)));
       });
       return tensor;
     },
     gain(cols) {
-      const tensor = r.gain(`w${fills.length}`, cols);
+      const tensor = matrix(`w${fills.length}`, 1, cols);
       const data = randomValues(cols);
       fills.push(async (machine) => void (await machine.upload(tensor, 0, 1, "F32", new Uint8Array(bytes(data)))));
       return tensor;
     },
     filled(cols, values) {
-      const tensor = r.input(`x${fills.length}`, cols);
+      const tensor = floatInput(`x${fills.length}`, cols);
       fills.push((machine) => machine.write(tensor, 0, bytes(values)));
       return tensor;
     },
@@ -122,22 +140,40 @@ export async function runCase(
       return tensor;
     },
     ids(vocabulary) {
-      const tensor = r.tokens("ids");
+      const tensor = idsInput("ids", "tokens");
       const data = Int32Array.from({ length: tokens }, () => random.below(vocabulary));
       fills.push((machine) => machine.write(tensor, 0, bytes(data)));
       return tensor;
     },
   });
-  const { program, output } = r.finish(out);
-  const machine = await backend.open(program);
+  const { program, output } = r.finish({ output: out });
+  const machine = await backend.open();
+  const { run } = await machine.prepare(program);
   for (const fill of fills) await fill(machine);
-  // Earlier positions first, so that a cache has something to look back on.
-  if (position > 0) await machine.run({ tokens: position, position: 0, outputs: 0 });
-  await machine.run({ tokens, position, outputs });
-  const rows = output.rows === "outputs" ? outputs : tokens;
-  const result = await machine.read(output, 0, rows * output.cols * 4);
-  await machine.dispose();
-  return new Float32Array(result.buffer, result.byteOffset, rows * output.cols);
+  const numbers = { tokens, position, outputs };
+  return {
+    program,
+    numbers,
+    async run() {
+      if (position > 0) await run({ tokens: position, position: 0, outputs: 0 });
+      await run(numbers);
+    },
+    replay: async () => void (await run(numbers)),
+    async read() {
+      const { buffer, byteOffset } = await machine.read(output, 0, rowsIn(output, numbers) * output.cols * 4);
+      return new Float32Array(buffer, byteOffset, rowsIn(output, numbers) * output.cols);
+    },
+    dispose: () => machine.dispose(),
+  };
+}
+
+/** What a case comes to on `backend`. */
+export async function runCase(backend: Backend, test: KernelCase): Promise<Float32Array> {
+  const { run, read, dispose } = await openCase(backend, test);
+  await run();
+  const result = await read();
+  await dispose();
+  return result;
 }
 
 /** The values of both builds of the WebAssembly kernels are the oracle's. */

@@ -3,7 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseHfConfig } from "../../src/formats/hf-config.ts";
 import { atomicFileSink } from "../../src/formats/node-files.ts";
-import { requiredTensors } from "../../src/formats/required-tensors.ts";
+import { modelTensors } from "../../src/formats/model-tensors.ts";
 import { writeSafetensors } from "../../src/formats/safetensors.ts";
 import { createRandom } from "../../src/random.ts";
 
@@ -15,7 +15,7 @@ export async function writeRandomCheckpoint(folder: string, config: object): Pro
   const sink = await atomicFileSink(join(folder, "model.safetensors"));
   await writeSafetensors(
     sink,
-    [...requiredTensors(parseHfConfig(config, "config.json"))].map(([name, shape]) => {
+    modelTensors(parseHfConfig(config, "config.json")).map(({ name, shape }) => {
       const values = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal());
       return { name, shape, encoding: "F32", bytes: () => new Uint8Array(values.buffer) };
     }),

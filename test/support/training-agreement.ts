@@ -3,8 +3,9 @@
  * WebAssembly backend and on the reference; whatever they leave in outputs and gradients must agree.
  */
 import type { Backend } from "../../src/backends/backend.ts";
-import type { Operation, Extent, Tensor } from "../../src/program/operation.ts";
-import { maxRows, type Program, tensorsOf } from "../../src/program/program.ts";
+import type { Declaration, Given, Made, Operation, Roles } from "../../src/kernels/operation.ts";
+import { tensorsOf } from "../../src/kernels/operation.ts";
+import { type Extent, maxRows, type Tensor } from "../../src/tensor/tensor.ts";
 import { createRandom } from "../../src/random.ts";
 import { expect } from "vitest";
 import { expectClose, largestOf, plainWasm, reference, TOLERANCE, wasm } from "./kernel-agreement.ts";
@@ -34,7 +35,19 @@ export type TensorMaker = {
 /** More rows are planned than run, and what lies behind the last must stay as it was. */
 const SPARE_ROWS = 3;
 
-/** By name. */
+/** An operation whose results are the caller's, too. */
+export function operate<R extends Roles, S>(op: Declaration<R, S>, given: Given<R> & Made<R> & S): Operation {
+  const all = given as Readonly<Record<string, unknown>>;
+  const operands = Object.keys(op.operands).map((name) => [name, all[name]]);
+  const settings = op.settings.map((name) => [name, all[name]]);
+  return {
+    op: op as unknown as Declaration,
+    operands: Object.fromEntries(operands) as Operation["operands"],
+    settings: Object.fromEntries(settings) as Operation["settings"],
+  };
+}
+
+/** What outputs and gradients hold after a replay, by name. */
 export async function runTraining(
   backend: Backend,
   { tokens, length = tokens, record }: TrainingCase,
@@ -72,12 +85,12 @@ export async function runTraining(
     activation: (cols, rows) => tensor("activation", rows, cols),
     gradient: (rows, cols, values) => fill(tensor("gradient", rows, cols), values),
   });
-  const program: Program = { limits, operations };
-  const machine = await backend.open(program);
+  const machine = await backend.open();
+  const { run } = await machine.prepare({ limits, operations });
   for (const [target, { buffer }] of filled) await machine.write(target, 0, new Uint8Array(buffer));
-  await machine.run({ tokens, position: 0, outputs: 0, length });
+  await run({ tokens, position: 0, outputs: 0, length });
   const results = new Map<string, Float32Array>();
-  for (const kept of tensorsOf(program)) {
+  for (const kept of tensorsOf(operations)) {
     if (kept.kind !== "output" && kept.kind !== "gradient") continue;
     const { buffer, byteOffset } = await machine.read(kept, 0, maxRows(kept, limits) * kept.cols * 4);
     results.set(kept.name, new Float32Array(buffer, byteOffset));

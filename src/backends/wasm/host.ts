@@ -12,12 +12,10 @@ import { unpackRows } from "../../tensor/unpack.ts";
 export type StartMessage = {
   readonly kind: "start";
   readonly module: WebAssembly.Module;
-  readonly memory: WebAssembly.Memory | MemorySize;
+  /** Missing where none can be shared: the worker makes its own. */
+  readonly memory: WebAssembly.Memory | undefined;
   readonly thread: number;
 };
-
-/** The pages of a memory that the worker makes itself, where none can be shared. */
-export type MemorySize = { readonly pages: number };
 
 /** Where a weight is, and how it lies there. */
 export type Weight = {
@@ -39,14 +37,17 @@ export type Request =
       readonly bytes: Uint8Array<ArrayBuffer>;
     }
   | { readonly kind: "download"; readonly weight: Weight }
+  /** From blocks of rows to row by row, in its place. */
+  | { readonly kind: "unblock"; readonly weight: Weight }
+  | { readonly kind: "grow"; readonly end: number }
+  | { readonly kind: "clear"; readonly address: number; readonly length: number }
   | { readonly kind: "write"; readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly kind: "read"; readonly address: number; readonly length: number }
   | {
       readonly kind: "run";
       readonly writes: readonly { readonly address: number; readonly bytes: Uint8Array<ArrayBuffer> }[];
       readonly read: { readonly address: number; readonly length: number };
-    }
-  | { readonly kind: "quit" };
+    };
 
 export type Reply = {
   readonly id: number;
@@ -55,27 +56,27 @@ export type Reply = {
   readonly bytes?: Uint8Array<ArrayBuffer>;
 };
 
+const PAGE = 65_536;
+/** 4 GiB, the reach of a 32-bit address. */
+const MAX_PAGES = 65_536;
+
 type Kernels = { readonly run: () => void; readonly follow: (thread: number, seen: number) => void };
 
 export type Host = { readonly answer: (id: number, request: Request) => Reply };
 
 /** Instantiates the kernels. A follower stays inside until the leader quits, and then returns undefined. */
 export function startHost(start: StartMessage): Host | undefined {
-  const memory =
-    "pages" in start.memory
-      ? new WebAssembly.Memory({ initial: start.memory.pages, maximum: start.memory.pages })
-      : start.memory;
+  const memory = start.memory ?? new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES });
   const instance = new WebAssembly.Instance(start.module, { env: { memory } });
   const kernels = instance.exports as unknown as Kernels;
   if (start.thread > 0) {
     kernels.follow(start.thread, 0);
     return undefined;
   }
-  const bytes = new Uint8Array(memory.buffer);
   return {
     answer(id, request) {
       try {
-        return { id, ...carryOut(kernels, bytes, request) };
+        return { id, ...carryOut(kernels, memory, request) };
       } catch (error) {
         const { name, message } = error as Error;
         return { id, error: { name, message } };
@@ -84,8 +85,18 @@ export function startHost(start: StartMessage): Host | undefined {
   };
 }
 
-function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<Reply, "id"> {
+function carryOut(kernels: Kernels, linear: WebAssembly.Memory, request: Request): Omit<Reply, "id"> {
+  const memory = new Uint8Array(linear.buffer); // made anew: memory may have grown
   switch (request.kind) {
+    case "grow":
+      growTo(request.end, linear);
+      return {};
+    case "clear":
+      memory.fill(0, request.address, request.address + request.length);
+      return {};
+    case "unblock":
+      memory.set(new Uint8Array(valuesOf(memory, request.weight).buffer), request.weight.address);
+      return {};
     case "upload": {
       const { weight, rowStart, rowCount, encoding, bytes } = request;
       const { address, dtype, rows, cols } = weight;
@@ -97,16 +108,8 @@ function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<
       }
       return { bytes };
     }
-    case "download": {
-      const { address, dtype, rows, cols } = request.weight;
-      const values = new Float32Array(rows * cols);
-      if (request.weight.isBlocked) {
-        unpackRows(dtype, memory.subarray(address, address + packedBytes(dtype, rows, cols)), rows, cols, values);
-      } else {
-        values.set(new Float32Array(memory.buffer, address, values.length));
-      }
-      return { bytes: new Uint8Array(values.buffer) };
-    }
+    case "download":
+      return { bytes: new Uint8Array(valuesOf(memory, request.weight).buffer) };
     case "write":
       memory.set(request.bytes, request.address);
       return {};
@@ -118,7 +121,28 @@ function carryOut(kernels: Kernels, memory: Uint8Array, request: Request): Omit<
       const { address, length } = request.read;
       return { bytes: memory.slice(address, address + length) as Uint8Array<ArrayBuffer> };
     }
-    case "quit":
-      return {};
+  }
+}
+
+/** All rows of a weight in f32, one after the other. */
+function valuesOf(memory: Uint8Array, { address, dtype, rows, cols, isBlocked }: Weight): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(rows * cols);
+  if (isBlocked) {
+    unpackRows(dtype, memory.subarray(address, address + packedBytes(dtype, rows, cols)), rows, cols, values);
+  } else {
+    values.set(new Float32Array(memory.buffer, address, values.length));
+  }
+  return values;
+}
+
+function growTo(end: number, memory: WebAssembly.Memory): void {
+  const pages = Math.ceil((end - memory.buffer.byteLength) / PAGE);
+  if (pages <= 0) return;
+  try {
+    memory.grow(pages);
+  } catch {
+    throw new Error(
+      `${(end / 2 ** 30).toFixed(1)} GiB were needed and not to be had. Use a smaller dtype or contextLength.`,
+    );
   }
 }

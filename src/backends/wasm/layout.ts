@@ -1,77 +1,51 @@
-/**
- * The words that JavaScript and the command loop (program.simd.ts) agree on, which words.simd.ts
- * has again. All are 32-bit, at byte offsets from address 0 of the linear memory.
- */
+/** The words that JavaScript and the command loop agree on; the build writes them for AssemblyScript (scripts/build.mjs). */
+import { MATMUL_SCRATCH, matmulTiles, productForms } from "../../kernels/matmul/matmul.commands.ts";
+import { optimizerSettings, SQUARES_CHUNK } from "../../kernels/adamw/adamw.ts";
+import { forms } from "../../kernels/kernel.ts";
+
+/** 32-bit words at byte offsets from address 0 of the linear memory. */
 export const header = {
   /** Counts replays; followers sleep on it. */
   run: 0,
   arrived: 4,
   phase: 8,
-  /** Set by the caller to stop at the next barrier. */
+  /** The caller writes the number of the replay that shall stop at its next barrier. */
   cancel: 12,
   /** Set by the loop when it did. */
   stopped: 16,
   quit: 20,
   threads: 24,
-  tokens: 28,
-  position: 32,
-  outputs: 36,
-  length: 40,
-  commands: 44,
-  commandCount: 48,
-  scratch: 52,
-  scratchBytes: 56,
+  scratch: 28,
+  scratchBytes: 32,
+  /** From here on in the order of a replay's numbers: its own number, T, P, N, rows of a sequence, and its commands. */
+  number: 36,
+  tokens: 40,
+  position: 44,
+  outputs: 48,
+  length: 52,
+  commands: 56,
+  commandCount: 60,
 } as const;
 
 /** The first byte after the header, on a cache line of its own. */
 export const HEADER_BYTES = 128;
 
 /**
- * A command: [operation, barrier before it?, rows (0: tokens, 1: outputs), out, a, b, width, …], 16 words. What the
- * words from 6 on mean is up to the operation (compile.ts writes them, program.simd.ts reads them), but for the last: how many units
+ * A command: [opcode, barrier before it?, rows, pointers, sizes, counts, settings], as its kernel is declared, and last how many units
  * threads have taken so far, 0 between replays.
  */
 export const COMMAND_WORDS = 16;
+export const commandWord = { opcode: 0, barrier: 1, rows: 2, operands: 3, taken: COMMAND_WORDS - 1 } as const;
 
-export const opcode = {
-  embed: 0,
-  rmsnorm: 1,
-  quantize: 2,
-  linear: 3,
-  rope: 4,
-  store: 5,
-  attention: 6,
-  swiglu: 7,
-  relu: 8,
-  add: 9,
-  pick: 10,
-  matmul: 11,
-  selfAttention: 12,
-  selfAttentionBack: 13,
-  rmsnormBack: 14,
-  gainBack: 15,
-  swigluBack: 16,
-  reluBack: 17,
-  embedBack: 18,
-  crossEntropyRows: 19,
-  squares: 20,
-  clip: 21,
-  adamw: 22,
-  clear: 23,
-  logProbability: 24,
-  momentum: 25,
-  normalize: 26,
-  scale: 27,
-  /** `matmul` of a fixed number of rows. */
-  fixedMatmul: 28,
-  muonStep: 29,
-} as const;
+/** A command's rows: a number from 0, or one of the replay's. */
+export const rowsWord = { tokens: -1, outputs: -2 } as const;
 
-/** The three products of training: x·wᵀ, dy·w, dyᵀ·x. */
-export const productForm = { forward: 0, input: 1, weight: 2 } as const;
-
-/** What a thread needs for training: the panels of matmul.simd.ts, and the tiles of self-attention.simd.ts. */
-export const TRAINING_SCRATCH_BYTES = 1_310_720;
-
-/** How a weight lies: a dtype in blocks of 8 rows, or f32 row by row. */
-export const weightForm = { f32: 0, bf16: 1, q8: 2, q4: 3, rows: 4 } as const;
+/** What kernels in AssemblyScript know besides, by the prefix of their names there. */
+export const sharedNumbers: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  FORM: forms,
+  PRODUCT: productForms,
+  TILE: matmulTiles,
+  MATMUL: { SCRATCH: MATMUL_SCRATCH },
+  SETTING: optimizerSettings,
+  SQUARES: { CHUNK: SQUARES_CHUNK },
+};

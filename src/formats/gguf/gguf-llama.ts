@@ -8,7 +8,7 @@ import type { ByteSource } from "../bytes.ts";
 import { type Checkpoint, matrixOf, type TensorEntry, type TokenizerFiles } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
 import { describe } from "../json.ts";
-import { requiredTensors } from "../required-tensors.ts";
+import { modelTensors } from "../model-tensors.ts";
 import { readGgufHeader, type GgufTensorInfo } from "./gguf-read.ts";
 import { plainMetadata, type GgufMetadata, type GgufValue } from "./gguf-types.ts";
 import { restoreRotaryRows, type RotaryMatrix } from "./rotary-rows.ts";
@@ -32,7 +32,7 @@ const otherNames = new Map([
   ["lm_head.weight", "output.weight"],
 ]);
 
-/** Gives GGUF's name of a tensor that `requiredTensors` names. */
+/** Gives GGUF's name of a tensor that `modelTensors` names. */
 export function ggufTensorName(hfName: string): string {
   const [, layer, rest] = /^model\.layers\.(\d+)\.(.+)$/.exec(hfName) ?? [];
   const name = rest === undefined ? otherNames.get(hfName) : toGguf.get(rest);
@@ -98,7 +98,7 @@ function nameTensors(
   }
   const unused = new Map(infos);
   const tensors = new Map<string, TensorEntry>();
-  for (const [name, shape] of requiredTensors(config)) {
+  for (const { name, shape } of modelTensors(config)) {
     const ggufName = ggufTensorName(name);
     const info = unused.get(ggufName);
     if (info === undefined) throw new FormatError(`${source.name}: tensor ${ggufName} is missing. Download it again.`);

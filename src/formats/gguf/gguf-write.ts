@@ -8,7 +8,7 @@ import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
 import type { ByteSink } from "../bytes.ts";
 import { elementCount, matrixOf } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
-import { requiredTensors } from "../required-tensors.ts";
+import { modelTensors } from "../model-tensors.ts";
 import { ggufTensorName, llamaMetadata, rotaryMatrix } from "./gguf-llama.ts";
 import { interleaveRotaryRows } from "./rotary-rows.ts";
 import {
@@ -37,7 +37,7 @@ export type GgufTensor = {
 export type WriteGgufOptions = {
   readonly sink: ByteSink;
   readonly config: HfConfig;
-  /** Exactly those of `requiredTensors(config)`, in the order in which they shall lie in the file. */
+  /** Exactly those of `modelTensors(config)`, in the order in which they shall lie in the file. */
   readonly tensors: Iterable<GgufTensor>;
   /** `tokenizer.*` keys; empty: a file without vocabulary. See gguf-tokenizer.ts. */
   readonly tokenizer: GgufMetadata;
@@ -90,7 +90,7 @@ type Place = {
 };
 
 function placeTensors(config: HfConfig, tensors: Iterable<GgufTensor>): readonly Place[] {
-  const missing = requiredTensors(config);
+  const missing = new Map(modelTensors(config).map(({ name, shape: expected }) => [name, expected]));
   const places: Place[] = [];
   let offset = 0;
   for (const tensor of tensors) {

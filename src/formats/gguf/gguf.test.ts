@@ -5,7 +5,7 @@ import { blockLayout, rowBytes, type Encoding } from "../../tensor/encoding.ts";
 import { bytesSource, type ByteSource } from "../bytes.ts";
 import { readTensor, type Checkpoint } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
-import { requiredTensors } from "../required-tensors.ts";
+import { modelTensors } from "../model-tensors.ts";
 import { openGguf } from "./gguf-llama.ts";
 import { readGgufHeader } from "./gguf-read.ts";
 import { keepTokenizerMetadata, sentencePieceMetadata, type TokenType } from "./gguf-tokenizer.ts";
@@ -39,7 +39,7 @@ const vocabulary = sentencePieceMetadata(
 
 /** Tensors of arbitrary bytes. */
 function someTensors(config: HfConfig, encodingOf: (name: string) => Encoding = () => "F32"): GgufTensor[] {
-  return Array.from(requiredTensors(config), ([name, shape], index) => {
+  return modelTensors(config).map(({ name, shape }, index) => {
     const encoding = shape.length === 1 ? "F32" : encodingOf(name);
     const rows = shape.length === 1 ? 1 : shape[0]!;
     const bytes = new Uint8Array(rows * rowBytes(encoding, shape.at(-1)!));
@@ -235,7 +235,7 @@ describe("openGguf", () => {
   test("reads back the config, the names and the vocabulary that were written", async () => {
     const checkpoint = await open(await written());
     expect(checkpoint.config).toEqual(config);
-    expect([...checkpoint.tensors.keys()]).toEqual([...requiredTensors(config).keys()]);
+    expect([...checkpoint.tensors.keys()]).toEqual(modelTensors(config).map(({ name }) => name));
     expect(checkpoint.tensors.get("model.layers.1.self_attn.k_proj.weight")).toMatchObject({
       shape: [16, 32],
       encoding: "F32",

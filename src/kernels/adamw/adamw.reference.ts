@@ -41,3 +41,12 @@ export function clip(out: Floats, squares: Floats, limit: number): void {
   out[0] = Math.sqrt(sum);
   out[1] = Math.min(1, limit / (Math.sqrt(sum) + 1e-6));
 }
+
+/** Sums of the squares of `chunk` numbers each, from number `at` of `sums` on. */
+export function squares(sums: Floats, gradient: Floats, at: number, chunk: number): void {
+  for (let start = 0; start < gradient.length; start += chunk) {
+    let sum = 0;
+    for (const value of gradient.subarray(start, start + chunk)) sum += value * value;
+    sums[at + start / chunk] = sum;
+  }
+}

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { Tensor } from "../../program/operation.ts";
+import { cache, ids, placesCache } from "../../program/recorder.ts";
 import { createRandom } from "../../random.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import { expectAgreement, rowCounts, runCase, wasm } from "../../../test/support/kernel-agreement.ts";
 
 describe.each(rowCounts)("attention of %i rows", (tokens) => {
@@ -15,9 +16,10 @@ describe.each(rowCounts)("attention of %i rows", (tokens) => {
       tokens,
       position: tokens === 1 ? 0 : 1,
       record({ r, input }) {
-        const keys = r.store(input(kvHeads * headSize), r.cache("keys", kvHeads * headSize));
-        const values = r.store(input(kvHeads * headSize), r.cache("values", kvHeads * headSize));
-        return r.attention(input(heads * headSize), keys, values, headSize);
+        const width = kvHeads * headSize;
+        const keys = r.store({ cache: cache("keys", r.limits.positions, width), x: input(width) });
+        const values = r.store({ cache: cache("values", r.limits.positions, width), x: input(width) });
+        return r.attention({ q: input(heads * headSize), keys, values, headSize });
       },
     }),
   );
@@ -38,16 +40,24 @@ describe("attention of several texts in one cache", () => {
     [11, 12, 13],
   ];
   const [heads, kvHeads, headSize] = [8, 2, 84]; // three of a group of four together, 64 elements and a rest
+  const inOrder = Array.from({ length: 14 }, (_, row) => row);
+  const shuffled = inOrder.map((row) => (row * 5 + 3) % 14);
 
-  it("agrees with its oracle", () =>
+  it.each([
+    ["in order", inOrder],
+    ["in any order", shuffled],
+  ])("agrees with its oracle, rows %s", (_, order) =>
     expectAgreement({
       tokens: 14,
       record({ r, input, table }) {
-        const keys = r.store(input(kvHeads * headSize), r.cache("keys", kvHeads * headSize));
-        const values = r.store(input(kvHeads * headSize), r.cache("values", kvHeads * headSize));
-        return r.attention(input(heads * headSize), keys, values, headSize, table(r.places(), places));
+        const slots = table(ids("slots", "tokens"), order);
+        const keys = r.store({ cache: cache("keys", 14, kvHeads * headSize), x: input(kvHeads * headSize), slots });
+        const values = r.store({ cache: cache("values", 14, kvHeads * headSize), x: input(kvHeads * headSize), slots });
+        const where = table(placesCache(14), places);
+        return r.attention({ q: input(heads * headSize), keys, values, slots, places: where, headSize });
       },
-    }));
+    }),
+  );
 
   it("gives each row the bits that it has alone", async () => {
     const width = heads * headSize;
@@ -61,22 +71,22 @@ describe("attention of several texts in one cache", () => {
         record({ r, filled, table }) {
           const part = (start: number, cols: number): Tensor =>
             filled(cols, Float32Array.from(chosen.flatMap((row) => [...rows[row]!.subarray(start, start + cols)])));
-          const keys = r.store(part(width, kvHeads * headSize), r.cache("keys", kvHeads * headSize));
-          const values = r.store(
-            part(width + kvHeads * headSize, kvHeads * headSize),
-            r.cache("values", kvHeads * headSize),
-          );
-          return r.attention(part(0, width), keys, values, headSize, at && table(r.places(), at));
+          const slots = at && table(ids("slots", "tokens"), chosen);
+          const stored = (name: string, start: number): Tensor =>
+            r.store({ cache: cache(name, 14, kvHeads * headSize), x: part(start, kvHeads * headSize), slots });
+          const keys = stored("keys", width);
+          const values = stored("values", width + kvHeads * headSize);
+          const texts = at && table(placesCache(14), at);
+          return r.attention({ q: part(0, width), keys, values, slots, places: texts, headSize });
         },
       });
-    const together = await run(
-      rows.map((_, row) => row),
-      places,
-    );
+    const together = await run(inOrder, places);
+    const rowOf = (all: Float32Array, at: number): number[] => [...all.subarray(at * width, (at + 1) * width)];
     for (const text of texts) {
       const alone = await run(text);
-      const expected = text.flatMap((row) => [...together.subarray(row * width, (row + 1) * width)]);
-      expect([...alone]).toEqual(expected);
+      expect([...alone]).toEqual(text.flatMap((row) => rowOf(together, row)));
     }
+    const mixed = await run(shuffled, places);
+    expect([...mixed]).toEqual(shuffled.flatMap((row) => rowOf(together, row)));
   });
 });

@@ -1,4 +1,5 @@
 // Twin of cross-entropy.reference.ts.
+import { first, last, share } from "../share.simd";
 import { exp1, exp4, largestOf, log1, sum4 } from "../math.simd";
 
 export function crossEntropyRows(
@@ -7,12 +8,14 @@ export function crossEntropyRows(
   targets: usize, // (T) i32
   scale: usize, // one number; 0: the loss only
   V: i32,
-  from: i32, // rows
-  to: i32,
+  start: i32, // rows of the replay that these are: from here on …
+  chunk: i32, // … so many, fewer at the end
+  rows: i32, // of the replay
 ): void {
+  share(max(0, min(chunk, rows - start)));
   const stride = (<usize>V) << 2;
   const whole = stride & ~15;
-  for (let t = from; t < to; t++) {
+  for (let t = first; t < last; t++) {
     const row = logits + <usize>t * stride;
     const target = load<i32>(targets + ((<usize>t) << 2));
     if (target < 0) {

@@ -1,23 +1,25 @@
 import { describe, it } from "vitest";
 import { expectGradients } from "../../../test/support/central-differences.ts";
-import { expectTrainingAgreement, trainingRowCounts } from "../../../test/support/training-agreement.ts";
-import { reluBack, swigluBack } from "./elementwise-gradient.reference.ts";
-import { relu, swiglu } from "./elementwise.reference.ts";
+import { expectTrainingAgreement, operate, trainingRowCounts } from "../../../test/support/training-agreement.ts";
+import * as gradientOracles from "./elementwise-gradient.reference.ts";
+import * as oracles from "./elementwise.reference.ts";
+import { reluBack, swigluBack } from "./elementwise.ts";
 
 it("swiglu's gradients are its slopes", () =>
   expectGradients({
     inputs: { gate: 50, up: 50 },
     outputs: 50,
-    forward: ({ gate, up }, y) => swiglu(y, gate, up, 50),
-    backward: (gradients, dy, { gate, up }) => swigluBack(gradients.gate, gradients.up, dy, gate, up, 50),
+    forward: ({ gate, up }, y) => oracles.swiglu(y, gate, up, 50),
+    backward: (gradients, dy, { gate, up }) =>
+      gradientOracles.swigluBack(gradients.gate, gradients.up, dy, gate, up, 50),
   }));
 
 it("relu's gradient is its slope", () =>
   expectGradients({
     inputs: { x: 50 },
     outputs: 50,
-    forward: ({ x }, y) => relu(y, x, 50),
-    backward: (gradients, dy, { x }) => reluBack(gradients.x, dy, x, 50),
+    forward: ({ x }, y) => oracles.relu(y, x, 50),
+    backward: (gradients, dy, { x }) => gradientOracles.reluBack(gradients.x, dy, x, 50),
   }));
 
 describe.each(trainingRowCounts)("with %i rows", (tokens) => {
@@ -25,15 +27,14 @@ describe.each(trainingRowCounts)("with %i rows", (tokens) => {
     expectTrainingAgreement({
       tokens,
       record: ({ input, output }) => [
-        {
-          op: "swigluBack",
-          out: output(width),
+        operate(swigluBack, {
+          dGate: output(width),
           dUp: output(width),
           dy: input(width),
           gate: input(width),
           up: input(width),
-        },
-        { op: "reluBack", out: output(width), dy: input(width), x: input(width) },
+        }),
+        operate(reluBack, { dx: output(width), dy: input(width), x: input(width) }),
       ],
     }),
   );
@@ -44,6 +45,6 @@ it("swiglu's gradients stay finite for gates far from 0", () =>
     tokens: 1,
     record: ({ input, output }) => {
       const gate = input(9, 1, [-1000, -90, -40, -1, 0, 1, 40, 90, 1000]);
-      return [{ op: "swigluBack", out: output(9), dUp: output(9), dy: input(9), gate, up: input(9) }];
+      return [operate(swigluBack, { dGate: output(9), dUp: output(9), dy: input(9), gate, up: input(9) })];
     },
   }));

@@ -2,15 +2,15 @@
 // except at the end.
 import { exp1, exp4 } from "../math.simd";
 
-export function add(out: usize, x: usize, y: usize, from: i32, to: i32): void {
+export function add(out: usize, a: usize, b: usize, from: i32, to: i32): void {
   let i = from;
   for (; i + 4 <= to; i += 4) {
     const at = (<usize>i) << 2;
-    v128.store(out + at, f32x4.add(v128.load(x + at), v128.load(y + at)));
+    v128.store(out + at, f32x4.add(v128.load(a + at), v128.load(b + at)));
   }
   for (; i < to; i++) {
     const at = (<usize>i) << 2;
-    store<f32>(out + at, load<f32>(x + at) + load<f32>(y + at));
+    store<f32>(out + at, load<f32>(a + at) + load<f32>(b + at));
   }
 }
 

@@ -3,10 +3,11 @@ import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreeme
 
 describe.each(rowCounts)("with %i rows", (tokens) => {
   it("swiglu agrees with its oracle", () =>
-    expectAgreement({ tokens, record: ({ r, input }) => r.swiglu(input(93), input(93)) }));
+    expectAgreement({ tokens, record: ({ r, input }) => r.swiglu({ gate: input(93), up: input(93) }) }));
 
-  it("relu agrees with its oracle", () => expectAgreement({ tokens, record: ({ r, input }) => r.relu(input(93)) }));
+  it("relu agrees with its oracle", () =>
+    expectAgreement({ tokens, record: ({ r, input }) => r.relu({ x: input(93) }) }));
 
   it("add agrees with its oracle", () =>
-    expectAgreement({ tokens, record: ({ r, input }) => r.add(input(93), input(93)) }));
+    expectAgreement({ tokens, record: ({ r, input }) => r.add({ a: input(93), b: input(93) }) }));
 });

@@ -1,15 +1,17 @@
 import { describe, it } from "vitest";
 import { expectGradients } from "../../../test/support/central-differences.ts";
-import { expectTrainingAgreement, trainingRowCounts } from "../../../test/support/training-agreement.ts";
-import { embedBack } from "./embed-gradient.reference.ts";
+import { expectTrainingAgreement, operate, trainingRowCounts } from "../../../test/support/training-agreement.ts";
+import * as gradientOracles from "./embed-gradient.reference.ts";
+import * as oracles from "./embed.reference.ts";
+import { embedBack } from "./embed.ts";
 
 it("the embedding's gradient is its slope, summed where a token comes twice", () => {
   const [C, tokens] = [3, [4, 0, 4, 2]];
   expectGradients({
     inputs: { table: 5 * C },
     outputs: tokens.length * C,
-    forward: ({ table }, y) => tokens.forEach((token, t) => y.set(table.subarray(token * C, (token + 1) * C), t * C)),
-    backward: (gradients, dy) => embedBack(gradients.table, tokens, dy, tokens.length, C),
+    forward: ({ table }, y) => oracles.embed(y, tokens, table, tokens.length, C),
+    backward: (gradients, dy) => gradientOracles.embedBack(gradients.table, tokens, dy, tokens.length, C),
   });
 });
 
@@ -18,7 +20,7 @@ describe.each(trainingRowCounts)("the embedding's gradient of %i rows", (tokens)
     expectTrainingAgreement({
       tokens,
       record: ({ ids, input, gradient }) => [
-        { op: "embedBack", out: gradient(19, width), tokens: ids((row) => (row * row) % 19), dy: input(width) },
+        operate(embedBack, { dTable: gradient(19, width), tokens: ids((row) => (row * row) % 19), dy: input(width) }),
       ],
     }),
   );

@@ -1,4 +1,5 @@
 // Twin of embed.reference.ts: rows of a table by token id, in each of its forms (layouts: tensor/pack.ts).
+import { FORM_BF16, FORM_F32, FORM_Q8, FORM_ROWS } from "../generated/numbers.simd";
 
 /** One f16, finite. */
 function f16(pointer: usize): f32 {
@@ -11,7 +12,7 @@ export function embed(
   tokens: usize, // (T) i32
   table: usize, // (V, C)
   C: i32,
-  form: i32, // 0 f32, 1 bf16, 2 q8, 3 q4, 4 f32 row by row
+  form: i32, // FORM_…
   from: i32, // rows
   to: i32,
 ): void {
@@ -19,21 +20,21 @@ export function embed(
   for (let t = from; t < to; t++) {
     const token = <usize>load<i32>(tokens + ((<usize>t) << 2));
     const out = y + ((<usize>t * <usize>C) << 2);
-    if (form == 4) {
+    if (form == FORM_ROWS) {
       memory.copy(out, table + ((token * <usize>C) << 2), (<usize>C) << 2);
       continue;
     }
     const lane = token & 7;
     const block = (token >> 3) * <usize>groups;
-    const rows = table + (((((token >> 3) * <usize>C) << 3) + lane) << (form == 0 ? 2 : 1)); // f32 and bf16
+    const rows = table + (((((token >> 3) * <usize>C) << 3) + lane) << (form == FORM_F32 ? 2 : 1)); // f32 and bf16
     for (let c: usize = 0; c < <usize>C; c++) {
       const i = c & 31;
       let value: f32 = 0;
-      if (form == 0) {
+      if (form == FORM_F32) {
         value = load<f32>(rows + (c << 5));
-      } else if (form == 1) {
+      } else if (form == FORM_BF16) {
         value = reinterpret<f32>((<u32>load<u16>(rows + (c << 4))) << 16);
-      } else if (form == 2) {
+      } else if (form == FORM_Q8) {
         const at = table + (block + (c >> 5)) * 272;
         value = <f32>load<i8>(at + 16 + (i >> 1) * 16 + lane * 2 + (i & 1)) * f16(at + lane * 2);
       } else {

@@ -1,6 +1,7 @@
 import { describe, it } from "vitest";
 import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
-import { expectTrainingAgreement } from "../../../test/support/training-agreement.ts";
+import { expectTrainingAgreement, operate } from "../../../test/support/training-agreement.ts";
+import { embed } from "./embed.ts";
 
 describe.each(rowCounts)("embed of %i tokens", (tokens) => {
   describe.each([8, 17, 23])("from a table of %i rows", (rows) => {
@@ -8,7 +9,7 @@ describe.each(rowCounts)("embed of %i tokens", (tokens) => {
       for (const width of [1, 6, 44, 257]) {
         const tolerance = 1e-7;
         await expectAgreement(
-          { tokens, record: ({ r, ids, weight }) => r.embed(ids(rows), weight(rows, width, dtype)) },
+          { tokens, record: ({ r, ids, weight }) => r.embed({ tokens: ids(rows), table: weight(rows, width, dtype) }) },
           tolerance,
         );
       }
@@ -19,7 +20,7 @@ describe.each(rowCounts)("embed of %i tokens", (tokens) => {
     expectTrainingAgreement({
       tokens,
       record: ({ ids, input, output }) => [
-        { op: "embed", out: output(width), tokens: ids((row) => (row * row) % 19), table: input(width, 19) },
+        operate(embed, { y: output(width), tokens: ids((row) => (row * row) % 19), table: input(width, 19) }),
       ],
     }),
   );

@@ -8,6 +8,7 @@ import {
   twoThreads,
   wasm,
 } from "../../../test/support/kernel-agreement.ts";
+import { ids } from "../../program/recorder.ts";
 
 describe.each(rowCounts)("linear over %i rows", (tokens) => {
   it.each([
@@ -24,7 +25,7 @@ describe.each(rowCounts)("linear over %i rows", (tokens) => {
   ] as const)("agrees with its oracle in %s from %i to %i", (dtype, inputs, outputs) =>
     expectAgreement({
       tokens,
-      record: ({ r, input, weight }) => r.linear(input(inputs), weight(outputs, inputs, dtype)),
+      record: ({ r, input, weight }) => r.linear({ x: input(inputs), weight: weight(outputs, inputs, dtype) }),
     }),
   );
 });
@@ -32,7 +33,7 @@ describe.each(rowCounts)("linear over %i rows", (tokens) => {
 const product =
   (dtype: "f32" | "bf16", inputs: number, outputs: number): KernelCase["record"] =>
   ({ r, input, weight }) =>
-    r.linear(input(inputs), weight(outputs, inputs, dtype));
+    r.linear({ x: input(inputs), weight: weight(outputs, inputs, dtype) });
 
 describe.each(["f32", "bf16"] as const)("linear in %s", (dtype) => {
   // Blocks of 8 outputs: one, several side by side, and a last one of 1, 7 or 8 rows.
@@ -81,23 +82,25 @@ function rowsOfBatch(
       const x = input(inputs);
       const w = weight(outputs, inputs, dtype);
       const rows = table(
-        r.indices("rows"),
+        ids("rows", "outputs"),
         Array.from({ length: tokens }, (_, index) => 64 - tokens + index),
       );
-      return r.linear(r.pick(x, rows), w);
+      return r.linear({ x: r.pick({ x, rows }), weight: w });
     },
   });
 }
 
 it.each(["f32", "bf16", "q8", "q4"] as const)("gives a row the same bits alone and in a batch in %s", async (dtype) => {
-  const record: KernelCase["record"] = ({ r, input, weight }) => r.linear(input(92), weight(13, 92, dtype));
+  const record: KernelCase["record"] = ({ r, input, weight }) =>
+    r.linear({ x: input(92), weight: weight(13, 92, dtype) });
   const many = await runCase(wasm, { tokens: 7, record });
   const last = await runCase(wasm, {
     tokens: 7,
     record: (make) => {
       const x = make.input(92);
       const w = make.weight(13, 92, dtype);
-      return make.r.linear(make.r.pick(x, make.table(make.r.indices("rows"), [6])), w);
+      const rows = make.table(ids("rows", "outputs"), [6]);
+      return make.r.linear({ x: make.r.pick({ x, rows }), weight: w });
     },
     outputs: 1,
   });

@@ -9,8 +9,8 @@ export function logProbability(
   out: usize, // (N, 2)
   logits: usize, // (N, V)
   targets: usize, // (N) i32
-  lanes: usize, // scratch of this thread: 16 sums
   V: i32,
+  lanes: usize, // scratch of this thread: 16 sums
   from: i32, // rows
   to: i32,
 ): void {

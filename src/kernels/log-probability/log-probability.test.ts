@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { expectAgreement, plainWasm, reference, runCase, wasm } from "../../../test/support/kernel-agreement.ts";
 import type { Backend } from "../../backends/backend.ts";
+import { ids } from "../../program/recorder.ts";
 import { createRandom } from "../../random.ts";
 
 function score(backend: Backend, logits: number[][], targets: number[]): Promise<Float32Array> {
@@ -8,10 +9,10 @@ function score(backend: Backend, logits: number[][], targets: number[]): Promise
     tokens: logits.length,
     outputs: targets.length,
     record: ({ r, filled, table }) =>
-      r.logProbability(
-        filled(logits[0]!.length, Float32Array.from(logits.flat())),
-        table(r.indices("targets"), targets),
-      ),
+      r.logProbability({
+        logits: filled(logits[0]!.length, Float32Array.from(logits.flat())),
+        targets: table(ids("targets", "outputs"), targets),
+      }),
   });
 }
 
@@ -20,13 +21,13 @@ describe.each([1, 5, 16, 33, 301])("log-probability among %i tokens", (vocabular
     expectAgreement({
       tokens: 5,
       record: ({ r, input, table }) =>
-        r.logProbability(
-          input(vocabulary),
-          table(
-            r.indices("targets"),
+        r.logProbability({
+          logits: input(vocabulary),
+          targets: table(
+            ids("targets", "outputs"),
             [0, 1, 2, 3, 4].map((n) => (n * 7) % vocabulary),
           ),
-        ),
+        }),
     }));
 });
 

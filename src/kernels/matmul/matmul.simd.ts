@@ -4,18 +4,8 @@
  * micro-kernel serves every layout. A thread owns columns of C: an element is one accumulator for each panel of K, summed
  * in one order, whatever the number of threads.
  */
+import { TILE_KC as KC, TILE_MC as MC, TILE_MR as MR, TILE_NC as NC, TILE_NR as NR } from "../generated/numbers.simd";
 import { madd } from "../math.simd";
-
-/** Micro-tile: 6 rows × 2 vectors leave 12 accumulators, 2 of B and 1 of A in the 15 registers that V8 hands out. */
-const MR: i32 = 6;
-const NR: i32 = 8;
-/** Panels: KC × MC of A and KC × NC of B stay in the second-level cache. */
-const KC: i32 = 256;
-const MC: i32 = 96;
-const NC: i32 = 1024;
-
-/** Bytes of scratch for one thread: the two panels and a tile at the edge (layout.ts has the same number). */
-export const MATMUL_SCRATCH: usize = (<usize>(KC * MC + KC * NC + MR * NR)) << 2;
 
 /**
  * Element (i, k) of A is at a + (i·aRow + k·aCol)·4, where one of the two steps is 1; the same for (k, j) of B. C and

@@ -1,18 +1,19 @@
 import { describe, it } from "vitest";
 import { expectGradients } from "../../../test/support/central-differences.ts";
-import { expectTrainingAgreement, trainingRowCounts } from "../../../test/support/training-agreement.ts";
-import { linear } from "../linear/linear.reference.ts";
-import { matmulInput, matmulWeight } from "./matmul.reference.ts";
+import { expectTrainingAgreement, operate, trainingRowCounts } from "../../../test/support/training-agreement.ts";
+import { add, relu } from "../elementwise/elementwise.ts";
+import * as oracles from "../linear/linear.reference.ts";
+import { linear, linearInput, linearWeight } from "../linear/linear.ts";
 
 it("the gradients of a product are its slopes", () => {
   const [T, K, O] = [3, 4, 5];
   expectGradients({
     inputs: { x: T * K, w: O * K },
     outputs: T * O,
-    forward: ({ x, w }, y) => linear(y, x, w, T, K, O),
+    forward: ({ x, w }, y) => oracles.linear(y, x, w, T, K, O),
     backward(gradients, dy, { x, w }) {
-      matmulInput(gradients.x, dy, w, undefined, T, K, O);
-      matmulWeight(gradients.w, dy, x, T, K, O);
+      oracles.linearInput(gradients.x, dy, w, undefined, T, K, O);
+      oracles.linearWeight(gradients.w, dy, x, T, K, O);
     },
   });
 });
@@ -33,11 +34,11 @@ describe.each([...trainingRowCounts, 300])("the three products of %i rows", (tok
       record({ input, output, gradient }) {
         const [x, dy, weight] = [input(inputs), input(outputs), input(inputs, outputs)];
         return [
-          { op: "matmul", out: output(outputs), x, weight, plus: undefined },
-          { op: "matmul", out: output(outputs), x, weight, plus: input(outputs) },
-          { op: "matmulInput", out: output(inputs), dy, weight, plus: undefined },
-          { op: "matmulInput", out: output(inputs), dy, weight, plus: input(inputs) },
-          { op: "matmulWeight", out: gradient(outputs, inputs), dy, x },
+          operate(linear, { y: output(outputs), x, weight }),
+          operate(linear, { y: output(outputs), x, weight, plus: input(outputs) }),
+          operate(linearInput, { dx: output(inputs), dy, weight }),
+          operate(linearInput, { dx: output(inputs), dy, weight, plus: input(inputs) }),
+          operate(linearWeight, { dWeight: gradient(outputs, inputs), dy, x }),
         ];
       },
     }),
@@ -48,11 +49,11 @@ it("adds onto a sum that dies with it, in the same place", () =>
   expectTrainingAgreement({
     tokens: 37,
     record({ input, output, activation }) {
-      const [sum, out] = [activation(300, "tokens"), activation(300, "tokens")];
+      const [sum, dx] = [activation(300, "tokens"), activation(300, "tokens")];
       return [
-        { op: "add", out: sum, x: input(300), y: input(300) },
-        { op: "matmulInput", out, dy: input(515), weight: input(300, 515), plus: sum },
-        { op: "relu", out: output(300), x: out },
+        operate(add, { y: sum, a: input(300), b: input(300) }),
+        operate(linearInput, { dx, dy: input(515), weight: input(300, 515), plus: sum }),
+        operate(relu, { y: output(300), x: dx }),
       ];
     },
   }));

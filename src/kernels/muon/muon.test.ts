@@ -1,10 +1,16 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { plainWasm, reference, twoThreads, wasm } from "../../../test/support/kernel-agreement.ts";
-import { expectTrainingAgreement, runTraining, type TrainingCase } from "../../../test/support/training-agreement.ts";
-import { OPTIMIZER_SETTINGS, SQUARES_CHUNK } from "../../program/operation.ts";
+import {
+  expectTrainingAgreement,
+  operate,
+  runTraining,
+  type TrainingCase,
+} from "../../../test/support/training-agreement.ts";
 import { createOptimizer, settingsAt } from "../../training/optimizer.ts";
-import { muon } from "./muon.reference.ts";
+import { OPTIMIZER_SETTINGS } from "../adamw/adamw.ts";
+import * as oracles from "./muon.reference.ts";
+import { muon } from "./muon.ts";
 
 type Golden = {
   readonly learningRate: number;
@@ -24,7 +30,7 @@ it.each(golden.cases)("steps a matrix of $shape as torch.optim.Muon does", ({ sh
   const [weight, mean] = [Float64Array.from(values.weight.flat()), new Float64Array(O * K)];
   for (const [step, gradient] of values.gradients.entries()) {
     const settings = { keep: 1 - learningRate * weightDecay, momentum, learningRate };
-    muon(weight, Float64Array.from(gradient.flat()), mean, O, K, 1, settings);
+    oracles.muon(weight, Float64Array.from(gradient.flat()), mean, O, K, 1, settings);
     for (const [i, expected] of values.after[step]!.flat().entries()) expect(weight[i]).toBeCloseTo(expected, 10);
   }
 });
@@ -34,27 +40,16 @@ function step(rows: number, cols: number, norm = 3): TrainingCase {
   return {
     tokens: 1,
     tolerance: 1e-5,
-    record({ input, activation, gradient }) {
-      const settings = input(
-        OPTIMIZER_SETTINGS,
-        1,
-        settingsAt(createOptimizer({ kind: "muon", weightDecay: 5 }), 3, 0.1),
-      );
-      const shorter = Math.min(rows, cols);
+    record({ input, gradient }) {
+      const numbers = settingsAt(createOptimizer({ kind: "muon", weightDecay: 5 }), 3, 0.1);
       return [
-        {
-          op: "muon",
-          out: gradient(rows, cols),
+        operate(muon, {
+          weight: gradient(rows, cols),
           gradient: gradient(rows, cols),
           mean: gradient(rows, cols),
           norm: input(2, 1, [norm, 0.5]),
-          settings,
-          update: activation(cols, rows),
-          squares: activation(Math.ceil((rows * cols) / SQUARES_CHUNK), 1),
-          next: activation(cols, rows),
-          gram: activation(shorter, shorter),
-          polynomial: activation(shorter, shorter),
-        },
+          settings: input(OPTIMIZER_SETTINGS, 1, numbers),
+        }),
       ];
     },
   };

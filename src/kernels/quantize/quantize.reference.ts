@@ -3,10 +3,11 @@
  * rounded values themselves, widened; the SIMD twin keeps numbers and scales apart.
  */
 import { GROUP } from "../../tensor/dtype.ts";
+import type { Floats } from "../floats.ts";
 
 export function quantize(
-  y: Float32Array, // (T, K)
-  x: Float32Array, // (T, K)
+  y: Floats, // (T, K)
+  x: Floats, // (T, K)
   T: number,
   K: number,
 ): void {
@@ -21,4 +22,11 @@ export function quantize(
       }
     }
   }
+}
+
+/** The values that kernels see of x (T, K). */
+export function quantized(x: Floats, T: number, K: number): Float32Array {
+  const rounded = new Float32Array(T * K);
+  quantize(rounded, x, T, K);
+  return rounded;
 }

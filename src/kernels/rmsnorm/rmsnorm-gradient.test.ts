@@ -1,19 +1,20 @@
 import { describe, it } from "vitest";
 import { expectGradients } from "../../../test/support/central-differences.ts";
-import { expectTrainingAgreement, trainingRowCounts } from "../../../test/support/training-agreement.ts";
-import { gainBack, rmsnormBack } from "./rmsnorm-gradient.reference.ts";
-import { rmsnorm } from "./rmsnorm.reference.ts";
+import { expectTrainingAgreement, operate, trainingRowCounts } from "../../../test/support/training-agreement.ts";
+import * as gradientOracles from "./rmsnorm-gradient.reference.ts";
+import * as oracles from "./rmsnorm.reference.ts";
+import { gainBack, rmsnormBack } from "./rmsnorm.ts";
 
 it("rmsnorm's gradients are its slopes", () => {
   const [T, C, eps] = [3, 7, 0.1]; // an eps that counts
   expectGradients({
     inputs: { x: T * C, gain: C },
     outputs: T * C,
-    forward: ({ x, gain }, y) => rmsnorm(y, x, gain, T, C, eps),
+    forward: ({ x, gain }, y) => oracles.rmsnorm(y, x, gain, T, C, eps),
     backward(gradients, dy, { x, gain }) {
       const scale = new Float64Array(T);
-      rmsnormBack(gradients.x, scale, dy, x, gain, undefined, T, C, eps);
-      gainBack(gradients.gain, dy, x, scale, T, C);
+      gradientOracles.rmsnormBack(gradients.x, scale, dy, x, gain, undefined, T, C, eps);
+      gradientOracles.gainBack(gradients.gain, dy, x, scale, T, C);
     },
   });
 });
@@ -27,8 +28,8 @@ describe.each(trainingRowCounts)("rmsnorm's gradients of %i rows", (tokens) => {
           const [x, dy, gain, scale] = [input(width), input(width), input(width, 1), output(1)];
           const plus = adds ? input(width) : undefined;
           return [
-            { op: "rmsnormBack", out: output(width), scale, dy, x, gain, plus, eps: 1e-5 },
-            { op: "gainBack", out: gradient(1, width), dy, x, scale },
+            operate(rmsnormBack, { dx: output(width), scale, dy, x, gain, plus, eps: 1e-5 }),
+            operate(gainBack, { dGain: gradient(1, width), dy, x, scale }),
           ];
         },
       });

@@ -5,6 +5,17 @@
 import { PLACE_WORDS, placesOf } from "../../tensor/places.ts";
 import type { Floats } from "../floats.ts";
 
+/** Where rows stand: in sequences of `length` rows from P on, or where `places` (positions, 3) says of cache row `slots[t]`. */
+export function positions(
+  P: number,
+  length: number,
+  slots: Int32Array | undefined, // (T)
+  places: Int32Array | undefined,
+): (t: number) => number {
+  if (!slots || !places) return (t) => P + (t % length);
+  return (t) => places[slots[t]! * PLACE_WORDS + placesOf.position]!;
+}
+
 export function rope(
   y: Floats, // (T, C)
   x: Floats, // (T, C), C = H·D
@@ -12,14 +23,12 @@ export function rope(
   T: number,
   C: number,
   D: number,
-  position: number, // of a sequence's first row
-  length: number, // rows of a sequence
+  positionOf: (t: number) => number,
   isInverse: boolean, // turn back
-  places?: Int32Array, // (positions, 3)
 ): void {
   const half = D / 2;
   for (let t = 0; t < T; t++) {
-    const at = places ? places[(position + t) * PLACE_WORDS + placesOf.position]! : position + (t % length);
+    const at = positionOf(t);
     for (let head = t * C; head < (t + 1) * C; head += D) {
       for (let i = 0; i < half; i++) {
         const cos = angles[at * D + i]!;

@@ -4,20 +4,23 @@ export function rope(
   y: usize, // (T, H·D)
   x: usize, // (T, H·D)
   angles: usize, // (positions, D): D/2 cosines, D/2 sines
+  slots: usize, // (T) i32: cache rows, where there are places
+  places: usize, // (positions, 3) i32, the last its position; 0: rows of a sequence follow each other
   C: i32, // H·D
   D: i32,
+  isInverse: f32, // 1: back
   position: i32, // of a sequence's first row
   length: i32, // rows of a sequence
-  isInverse: bool,
-  places: usize, // (positions, 3) i32, the last its position; 0: rows of a sequence follow each other
   from: i32, // rows
   to: i32,
 ): void {
   const half = (<usize>D) << 1; // bytes
-  const sign: f32 = isInverse ? -1 : 1;
+  const sign: f32 = isInverse != 0 ? -1 : 1;
   const signs = f32x4.splat(sign);
   for (let t = from; t < to; t++) {
-    const at = places ? load<i32>(places + <usize>(position + t) * 12, 8) : position + (t % length);
+    const at = places
+      ? load<i32>(places + <usize>load<i32>(slots + ((<usize>t) << 2)) * 12, 8)
+      : position + (t % length);
     const cos = angles + ((<usize>at * <usize>D) << 2);
     const sin = cos + half;
     let head = (<usize>t * <usize>C) << 2;

@@ -53,7 +53,6 @@ function createEdges(prepare?: (trainer: FakeTrainer) => void): Fake {
       }),
     openTokenizer: async () => ({ tokenizer, files: new Map([["tokenizer.json", Buffer.from("{}")]]) }),
     openCheckpoint: async () => ({ close: async () => void edges.closed.push("checkpoint") }) as unknown as Checkpoint,
-    openModel: () => Promise.reject(new Error("no samples are asked for")),
     forwardFlops: () => ({ flopsPerToken: 1000, attentionFlopsPerPosition: 10 }),
     measurePeak: async () => 1e9,
   };

@@ -19,7 +19,7 @@ import type { RunState } from "./run-state.ts";
 /** The trainer of "mobilellm/training", as far as a run needs it. */
 export type RunTrainer = RunParts["trainer"] &
   Pick<TrainerCore, "dispose"> & {
-    checkpoint(): Promise<Checkpoint>;
+    openModel(options: { readonly tokenizer: Tokenizer }): Promise<Model>;
     save(directory: string, options: { readonly files: ModelFiles }): Promise<void>;
   };
 
@@ -54,10 +54,6 @@ export type TrainEdges = {
   /** Opens the tokenizer of a data set or a checkpoint. */
   openTokenizer(path: string, options: { readonly signal: AbortSignal }): Promise<DatasetTokenizer>;
   openCheckpoint(path: string, options: { readonly signal: AbortSignal }): Promise<Checkpoint>;
-  openModel(
-    checkpoint: Checkpoint,
-    options: Pick<Recipe, "threads" | "device"> & Pick<ModelConfig, "sharing"> & { readonly tokenizer: Tokenizer },
-  ): Promise<Model>;
   /** Gives a token's FLOP forward: those of its matrices, and those for each position that it looks back at. */
   forwardFlops(config: ModelConfig): { readonly flopsPerToken: number; readonly attentionFlopsPerPosition: number };
   /** Measures FLOP/s. */
@@ -132,7 +128,7 @@ async function train(
     loader,
     output,
     clock: { now: () => performance.now(), date: () => Date.now() },
-    writeSamples: (requests, stop) => writeSamples(trainer, tokenizer, recipe, edges, requests, stop),
+    writeSamples: (requests, stop) => writeSamples(trainer, tokenizer, recipe, requests, stop),
     measurePeak: () => edges.measurePeak(recipe),
     signal,
     ...(options.onRecord && { onRecord: options.onRecord }),
@@ -211,13 +207,11 @@ function checkStep(trainer: RunTrainer, state: RunState | undefined, folder: Run
 async function writeSamples(
   trainer: RunTrainer,
   tokenizer: Tokenizer,
-  { sample, seed, threads, device }: Recipe,
-  edges: TrainEdges,
+  { sample, seed }: Recipe,
   requests: readonly SamplePrompt[],
   signal: AbortSignal,
 ): Promise<string[]> {
-  const checkpoint = await trainer.checkpoint();
-  const model = await edges.openModel(checkpoint, { threads, device, sharing: trainer.config.sharing, tokenizer });
+  const model = await trainer.openModel({ tokenizer });
   try {
     const texts: string[] = [];
     for (const { prompt, temperature } of requests) {
@@ -227,7 +221,6 @@ async function writeSamples(
     return texts;
   } finally {
     await model.dispose();
-    await checkpoint.close();
   }
 }
 

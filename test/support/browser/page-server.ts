@@ -22,8 +22,8 @@ async function pageHtml(): Promise<string> {
     <link rel="icon" href="data:," />
     <script type="importmap">${JSON.stringify({ imports })}</script>
     <script type="module">
-      import { loadModel } from "./dist/index.js";
-      import * as training from "./dist/training.js";
+      import { loadModel } from "./dist/entries/web/index.js";
+      import * as training from "./dist/entries/web/training.js";
       const fetchBytes = async (name) => new Uint8Array(await (await fetch(name)).arrayBuffer());
       const fetchCheckpoint = async () => ({
         "config.json": await fetchBytes("config.json"),

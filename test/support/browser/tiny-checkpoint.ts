@@ -1,7 +1,7 @@
 /** A checkpoint of about 100 kB in Hugging Face's layout, the same bytes every time. */
 import { parseHfConfig } from "../../../src/formats/hf-config.ts";
 import { elementCount } from "../../../src/formats/checkpoint.ts";
-import { requiredTensors } from "../../../src/formats/required-tensors.ts";
+import { modelTensors } from "../../../src/formats/model-tensors.ts";
 import { writeSafetensors } from "../../../src/formats/safetensors.ts";
 import { createRandom } from "../../../src/random.ts";
 
@@ -26,7 +26,7 @@ export type TinyCheckpoint = Record<"config.json" | "model.safetensors", Uint8Ar
 
 export async function makeTinyCheckpoint(seed: number): Promise<TinyCheckpoint> {
   const random = createRandom(seed);
-  const tensors = [...requiredTensors(parseHfConfig(config, "config.json"))].map(([name, shape]) => {
+  const tensors = modelTensors(parseHfConfig(config, "config.json")).map(({ name, shape }) => {
     const isNorm = shape.length === 1;
     // About what training starts from: gains near 1, matrices that keep the size of what they multiply.
     const scale = isNorm ? 0.1 : shape[1]! ** -0.5;
