@@ -1,13 +1,15 @@
 /**
- * config.json of a Llama-like model (model_type `llama` or `mobilellm`), checked and with defaults filled in.
+ * config.json of a Llama-like model (model_type `llama`, `mobilellm` or `qwen3`), checked and with defaults filled in.
  * Field names are Hugging Face's. GGUF metadata is translated into the same shape (formats/gguf).
  */
 import { FormatError } from "../errors.ts";
 import { describe, isObject } from "./json.ts";
 
+const modelTypes = ["llama", "mobilellm", "qwen3"] as const;
+
 /** What config.json says, checked, under its own names. */
 export type HfConfig = {
-  readonly model_type: "llama" | "mobilellm";
+  readonly model_type: (typeof modelTypes)[number];
   readonly hidden_size: number;
   readonly num_hidden_layers: number;
   readonly num_attention_heads: number;
@@ -20,6 +22,8 @@ export type HfConfig = {
   readonly rope_theta: number;
   /** `silu` is SwiGLU (three matrices); `relu` is the paper's plain feed-forward (up_proj, ReLU, down_proj). */
   readonly hidden_act: "silu" | "relu";
+  /** RMSNorm of each query and key head before it turns: what makes a Qwen3 of a Llama. */
+  readonly qk_norm?: boolean;
   /** One matrix for embedding and head: `share_embedding` where present, else `tie_word_embeddings`. */
   readonly isTied: boolean;
   /** MobileLLM-LS: each block is applied twice in a row. */
@@ -60,10 +64,10 @@ export const MAX_SIZES = {
  */
 export function parseHfConfig(json: unknown, file: string): HfConfig {
   if (!isObject(json)) throw new FormatError(`${file}: a JSON object was expected, got ${describe(json)}.`);
-  const type = json["model_type"];
-  if (type !== "llama" && type !== "mobilellm") {
+  const type = modelTypes.find((known) => known === json["model_type"]);
+  if (type === undefined) {
     throw new FormatError(
-      `${file}: model_type must be "llama" or "mobilellm", got ${describe(type)}. Other architectures compute something else.`,
+      `${file}: model_type must be "llama", "mobilellm" or "qwen3", got ${describe(json["model_type"])}. Other architectures compute something else.`,
     );
   }
   refuseWhatWouldChangeResults(json, file);
@@ -82,12 +86,12 @@ export function parseHfConfig(json: unknown, file: string): HfConfig {
   if (heads % kvHeads !== 0) {
     throw new FormatError(`${file}: num_key_value_heads must divide num_attention_heads (${heads}), got ${kvHeads}.`);
   }
-  if ((json["head_dim"] ?? null) === null && hidden % heads !== 0) {
+  if (type !== "qwen3" && (json["head_dim"] ?? null) === null && hidden % heads !== 0) {
     throw new FormatError(
       `${file}: without head_dim, num_attention_heads must divide hidden_size (${hidden}), got ${heads}.`,
     );
   }
-  const headDim = size("head_dim", hidden / heads);
+  const headDim = size("head_dim", type === "qwen3" ? 128 : hidden / heads);
   if (headDim % 2 !== 0) {
     throw new FormatError(`${file}: head_dim must be even for rotary pairs, got ${headDim}.`);
   }
@@ -105,17 +109,18 @@ export function parseHfConfig(json: unknown, file: string): HfConfig {
     head_dim: headDim,
     intermediate_size: size("intermediate_size"),
     vocab_size: vocabulary,
-    max_position_embeddings: size("max_position_embeddings", 2048),
+    max_position_embeddings: size("max_position_embeddings", type === "qwen3" ? 32_768 : 2048),
     rms_norm_eps: positive(json["rms_norm_eps"] ?? 1e-6, "rms_norm_eps", file),
     rope_theta: ropeTheta(json, file),
     hidden_act: activation,
+    ...(type === "qwen3" || flag(json, "qk_norm", file) ? { qk_norm: true } : {}),
     isTied: flag(json, "share_embedding", file) ?? flag(json, "tie_word_embeddings", file) ?? false,
     layer_sharing: flag(json, "layer_sharing", file) ?? false,
     ...((json["sharing_schedule"] ?? null) === null
       ? {}
       : { sharing_schedule: sharingSchedule(json["sharing_schedule"], file) }),
-    bos_token_id: tokenIds(json, "bos_token_id", 1, vocabulary, file)[0],
-    eos_token_ids: tokenIds(json, "eos_token_id", 2, vocabulary, file),
+    bos_token_id: tokenIds(json, "bos_token_id", type === "qwen3" ? undefined : 1, vocabulary, file)[0],
+    eos_token_ids: tokenIds(json, "eos_token_id", type === "qwen3" ? undefined : 2, vocabulary, file),
   };
 }
 
@@ -129,7 +134,7 @@ function sharingSchedule(value: unknown, file: string): SharingSchedule {
   );
 }
 
-/** Reads token ids from a field that holds a number, an array or null; absent means transformers' default for Llama. */
+/** Reads token ids from a field that holds a number, an array or null; absent means transformers' default. */
 export function tokenIds(
   json: Readonly<Record<string, unknown>>,
   key: string,
@@ -150,8 +155,8 @@ export function tokenIds(
 }
 
 /**
- * Writes the config.json of a model. One that transformers can run as it is says `llama`; layer sharing and the plain ReLU
- * feed-forward are not Llama's, and saying so would load as a different function.
+ * Writes the config.json of a model. One that transformers can run as it is says `llama` or `qwen3`; layer sharing and the plain ReLU
+ * feed-forward are neither's, and saying so would load as a different function.
  * @param extra further fields, such as `torch_dtype`.
  */
 export function writeHfConfig(
@@ -159,11 +164,12 @@ export function writeHfConfig(
   extra: Readonly<Record<string, unknown>> = {},
 ): Record<string, unknown> {
   const { sharing_schedule } = config;
-  const isLlama = !config.layer_sharing && sharing_schedule === undefined && config.hidden_act === "silu";
+  const { qk_norm = false } = config;
+  const isPlain = !config.layer_sharing && sharing_schedule === undefined && config.hidden_act === "silu";
   const [firstEos] = config.eos_token_ids;
   return {
-    architectures: [isLlama ? "LlamaForCausalLM" : "MobileLLMForCausalLM"],
-    model_type: isLlama ? "llama" : "mobilellm",
+    architectures: [isPlain ? (qk_norm ? "Qwen3ForCausalLM" : "LlamaForCausalLM") : "MobileLLMForCausalLM"],
+    model_type: isPlain ? (qk_norm ? "qwen3" : "llama") : "mobilellm",
     hidden_size: config.hidden_size,
     num_hidden_layers: config.num_hidden_layers,
     num_attention_heads: config.num_attention_heads,
@@ -179,7 +185,9 @@ export function writeHfConfig(
     attention_bias: false,
     mlp_bias: false,
     tie_word_embeddings: config.isTied,
-    ...(isLlama ? {} : { share_embedding: config.isTied, layer_sharing: config.layer_sharing }),
+    ...(isPlain
+      ? {}
+      : { share_embedding: config.isTied, layer_sharing: config.layer_sharing, ...(qk_norm && { qk_norm }) }),
     ...(sharing_schedule === undefined ? {} : { sharing_schedule }),
     bos_token_id: config.bos_token_id ?? null,
     eos_token_id: config.eos_token_ids.length > 1 ? config.eos_token_ids : (firstEos ?? null),
@@ -191,6 +199,11 @@ function refuseWhatWouldChangeResults(json: Readonly<Record<string, unknown>>, f
   for (const key of ["attention_bias", "mlp_bias"]) {
     if (flag(json, key, file))
       throw new FormatError(`${file}: ${key} must be false, got true: biases are not supported.`);
+  }
+  if (flag(json, "use_sliding_window", file)) {
+    throw new FormatError(
+      `${file}: use_sliding_window must be false, got true: attention looks back to the beginning.`,
+    );
   }
   if ((json["partial_rotary_factor"] ?? 1) !== 1) {
     throw new FormatError(

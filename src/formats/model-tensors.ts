@@ -26,6 +26,7 @@ type Shape = Pick<
   | "intermediate_size"
   | "vocab_size"
   | "hidden_act"
+  | "qk_norm"
   | "isTied"
 >;
 
@@ -34,11 +35,18 @@ export function modelTensors(config: Shape): ModelTensor[] {
   const { hidden_size: dim, intermediate_size: hidden, vocab_size: vocabSize } = config;
   const queries = config.num_attention_heads * config.head_dim;
   const keys = config.num_key_value_heads * config.head_dim;
+  const head = [config.head_dim] as const;
   const parts: readonly (readonly [string, TensorRole, ModelTensor["shape"]])[] = [
     ["input_layernorm", "norm", [dim]],
     ["self_attn.q_proj", "attention", [queries, dim]],
     ["self_attn.k_proj", "attention", [keys, dim]],
     ["self_attn.v_proj", "attention", [keys, dim]],
+    ...(config.qk_norm
+      ? ([
+          ["self_attn.q_norm", "norm", head],
+          ["self_attn.k_norm", "norm", head],
+        ] as const)
+      : []),
     ["self_attn.o_proj", "attention", [dim, queries]],
     ["post_attention_layernorm", "norm", [dim]],
     ...(config.hidden_act === "silu" ? ([["mlp.gate_proj", "feedForward", [hidden, dim]]] as const) : []),

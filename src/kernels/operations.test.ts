@@ -214,7 +214,10 @@ describe("gradients are slopes", () => {
   const embedded = { tokens: 4, ids: [1, 4, 1, 0] };
   const checks: Partial<Record<Name, readonly OperationCase[]>> = {
     embed: [{ ...embedded, record: samples.embed }],
-    rmsnorm: [{ tokens: 3, record: samples.rmsnorm }],
+    rmsnorm: [
+      { tokens: 3, record: samples.rmsnorm },
+      { tokens: 3, record: (r) => r.rmsnorm({ x: x6, gain: weight("gain", 1, 2), eps: 0.1 }) },
+    ],
     linear: [
       { tokens: 3, record: samples.linear },
       { tokens: 3, record: (r) => r.linear({ x: x6, weight: w56 }) },

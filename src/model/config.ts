@@ -31,6 +31,8 @@ export type ModelConfig = {
   readonly contextLength: number;
   /** `swiglu`: gate, up and down; `relu`: up, ReLU, down. */
   readonly activation: "swiglu" | "relu";
+  /** RMSNorm of each query and key head before it turns (Qwen3; Henry et al. 2020, arXiv:2010.04245). Default: none. */
+  readonly qkNorm?: boolean;
   /** One matrix serves embedding and head. */
   readonly isTied: boolean;
   readonly normEps: number;
@@ -173,6 +175,7 @@ export function fromHfConfig(hf: HfConfig): ModelConfig {
     vocabSize: hf.vocab_size,
     contextLength: hf.max_position_embeddings,
     activation: hf.hidden_act === "silu" ? "swiglu" : "relu",
+    ...(hf.qk_norm ? { qkNorm: true } : {}),
     isTied: hf.isTied,
     normEps: hf.rms_norm_eps,
     ropeTheta: hf.rope_theta,
@@ -201,6 +204,7 @@ export function toHfConfig(config: ModelConfig): HfConfig {
     rms_norm_eps: config.normEps,
     rope_theta: config.ropeTheta,
     hidden_act: config.activation === "swiglu" ? "silu" : "relu",
+    ...(config.qkNorm ? { qk_norm: true } : {}),
     isTied: config.isTied,
     layer_sharing: isTwiceInARow,
     ...(isTwiceInARow || kind === "none" ? {} : { sharing_schedule: { kind, repeats, cache } }),

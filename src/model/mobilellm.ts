@@ -38,9 +38,10 @@ export function recordForward(r: Recorder, config: ModelConfig, surroundings: Su
     const of = (part: string): Tensor => weight(`model.layers.${block}.${part}.weight`);
 
     const normed = r.rmsnorm({ x, gain: of("input_layernorm"), eps });
-    const q = rotate(r.linear({ x: normed, weight: of("self_attn.q_proj") })); // (T, H·D)
+    const normHeads = (x: Tensor, gain: string): Tensor => (config.qkNorm ? r.rmsnorm({ x, gain: of(gain), eps }) : x);
+    const q = rotate(normHeads(r.linear({ x: normed, weight: of("self_attn.q_proj") }), "self_attn.q_norm")); // (T, H·D)
     if (writesCache) {
-      const k = rotate(r.linear({ x: normed, weight: of("self_attn.k_proj") })); // (T, G·D)
+      const k = rotate(normHeads(r.linear({ x: normed, weight: of("self_attn.k_proj") }), "self_attn.k_norm")); // (T, G·D)
       const v = r.linear({ x: normed, weight: of("self_attn.v_proj") });
       cached.set(cacheSlot, { keys: remember(`keys.${cacheSlot}`, k), values: remember(`values.${cacheSlot}`, v) });
     }

@@ -57,6 +57,11 @@ export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"
       `convert: a GGUF llama's feed-forward is SwiGLU (silu), got ${config.hidden_act}. Convert to a folder instead.`,
     );
   }
+  if (format === "gguf" && config.qk_norm) {
+    throw new RangeError(
+      "convert: a GGUF llama has no norms of query and key heads (QK-norm), got a model that does. Convert to a folder instead.",
+    );
+  }
   if (format === "hf" && (dtype === "q8" || dtype === "q4")) {
     throw new RangeError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
   }

@@ -2,20 +2,21 @@
 import { madd, sum4 } from "../math.simd";
 
 export function rmsnormBack(
-  dx: usize, // (T, C)
-  scale: usize, // (T)
-  dy: usize, // (T, C)
-  x: usize, // (T, C)
+  dx: usize, // (T, heads · C)
+  scale: usize, // (T, heads)
+  dy: usize, // (T, heads · C)
+  x: usize, // (T, heads · C)
   gain: usize, // (C)
-  plus: usize, // (T, C) or 0; may be dx
+  plus: usize, // (T, heads · C) or 0; may be dx
   C: i32,
+  heads: i32, // parts of a row, each normalized by itself
   eps: f32,
   from: i32, // rows
   to: i32,
 ): void {
   const stride = (<usize>C) << 2;
   const whole = stride & ~15;
-  for (let t = from; t < to; t++) {
+  for (let t = from * heads; t < to * heads; t++) {
     const at = <usize>t * stride;
     const row = x + at,
       d = dy + at;
@@ -58,11 +59,12 @@ export function rmsnormBack(
 /** Sums down the rows: a thread owns columns, so that their order does not depend on the number of threads. */
 export function gainBack(
   dGain: usize, // (C)
-  dy: usize, // (T, C)
-  x: usize, // (T, C)
-  scale: usize, // (T)
+  dy: usize, // (T, heads · C)
+  x: usize, // (T, heads · C)
+  scale: usize, // (T, heads)
   C: i32,
-  rows: i32,
+  heads: i32,
+  rows: i32, // T
   from: i32, // columns
   to: i32,
 ): void {
@@ -74,7 +76,7 @@ export function gainBack(
       a1 = f32x4.splat(0);
     let d = dy + at,
       v = x + at;
-    for (let t = 0; t < rows; t++, d += stride, v += stride) {
+    for (let t = 0; t < rows * heads; t++, d += stride, v += stride) {
       const s = v128.load32_splat(scale + ((<usize>t) << 2));
       a0 = madd(f32x4.mul(v128.load(d), s), v128.load(v), a0);
       a1 = madd(f32x4.mul(v128.load(d, 16), s), v128.load(v, 16), a1);
@@ -85,7 +87,7 @@ export function gainBack(
   for (; c < to; c++) {
     const at = (<usize>c) << 2;
     let sum: f32 = 0;
-    for (let t = 0; t < rows; t++) {
+    for (let t = 0; t < rows * heads; t++) {
       const row = at + <usize>t * stride;
       sum += load<f32>(dy + row) * load<f32>(scale + ((<usize>t) << 2)) * load<f32>(x + row);
     }

@@ -20,15 +20,24 @@ it("rmsnorm's gradients are its slopes", () => {
 });
 
 describe.each(trainingRowCounts)("rmsnorm's gradients of %i rows", (tokens) => {
-  it.each([3, 4, 10, 92, 576])("agree with their oracles at width %i", async (width) => {
+  it.each([
+    [1, 3],
+    [1, 4],
+    [1, 10],
+    [1, 92],
+    [1, 576],
+    [3, 7],
+    [9, 64],
+  ])("agree with their oracles over each of %i heads of %i", async (heads, width) => {
     for (const adds of [false, true]) {
       await expectTrainingAgreement({
         tokens,
         record({ input, output, gradient }) {
-          const [x, dy, gain, scale] = [input(width), input(width), input(width, 1), output(1)];
-          const plus = adds ? input(width) : undefined;
+          const row = heads * width;
+          const [x, dy, gain, scale] = [input(row), input(row), input(width, 1), output(heads)];
+          const plus = adds ? input(row) : undefined;
           return [
-            operate(rmsnormBack, { dx: output(width), scale, dy, x, gain, plus, eps: 1e-5 }),
+            operate(rmsnormBack, { dx: output(row), scale, dy, x, gain, plus, eps: 1e-5 }),
             operate(gainBack, { dGain: gradient(1, width), dy, x, scale }),
           ];
         },

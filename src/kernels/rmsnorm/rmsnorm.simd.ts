@@ -2,16 +2,17 @@
 import { madd, sum4 } from "../math.simd";
 
 export function rmsnorm(
-  y: usize, // (T, C)
-  x: usize, // (T, C)
+  y: usize, // (T, heads · C)
+  x: usize, // (T, heads · C)
   gain: usize, // (C)
   C: i32,
+  heads: i32, // parts of a row, each normalized by itself
   eps: f32,
   from: i32, // rows
   to: i32,
 ): void {
   const stride = (<usize>C) << 2;
-  for (let t = from; t < to; t++) {
+  for (let t = from * heads; t < to * heads; t++) {
     const row = x + <usize>t * stride;
     const out = y + <usize>t * stride;
     let a0 = f32x4.splat(0),
