@@ -17,8 +17,10 @@ import {
   type Score,
   type ScoreRequest,
 } from "./score.ts";
+import { type HiddenStates, prepareHiddenStates } from "./hidden-states.ts";
 import { type InferencePrograms, prepareInference } from "./programs.ts";
 import { createSession, type Session } from "./session.ts";
+import { toTokens } from "./tokens.ts";
 
 export type Model = {
   /** The folder's or file's name. */
@@ -44,6 +46,11 @@ export type Model = {
   };
   /** The logits after every token: (T, V), row by row. */
   logits(tokens: ArrayLike<number>, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
+  /**
+   * What the head reads of each token: (T, dim), row by row, transformers' last hidden state. A text's mean over them is a vector to compare it
+   * by. @throws {RangeError} for no tokens, or more than the context holds.
+   */
+  hiddenStates(input: string | ArrayLike<number>, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
   /** Log-probabilities of continuations, as lm-evaluation-harness defines them. */
   score(requests: readonly ScoreRequest[], options?: ProgressOptions): Promise<Score[]>;
   /** Of token ids, window by window. */
@@ -89,12 +96,27 @@ export function createModel({ name, loaded, programs, tokenizer, dispose }: Mode
     session,
     generate: createGenerate(session, tokenizer),
     logits: (tokens, options) => logits(session, tokens, options?.signal),
+    hiddenStates: createHiddenStates(loaded, tokenizer),
     score: (requests, options) => score(session, tokenizer, requests, options),
     perplexity: (tokens, options) => perplexity(session, tokens, options),
     dispose,
   };
   loadedModels.set(model, loaded);
   return model;
+}
+
+/** The program is prepared when it is asked for first: most models only write. */
+function createHiddenStates(loaded: LoadedModel, tokenizer: Tokenizer | undefined): Model["hiddenStates"] {
+  const { config, contextLength } = loaded;
+  let prepared: Promise<HiddenStates> | undefined;
+  return async (input, { signal } = {}) => {
+    const tokens = toTokens("hiddenStates", input, tokenizer, config.vocabSize);
+    if (tokens.length < 1 || tokens.length > contextLength) {
+      throw new RangeError(`hiddenStates: expected 1 to ${contextLength} tokens (the context), got ${tokens.length}.`);
+    }
+    prepared ??= prepareHiddenStates(loaded);
+    return (await prepared)(tokens, signal);
+  };
 }
 
 /** `generate` for one prompt or several. */
