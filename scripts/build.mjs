@@ -18,6 +18,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { createRecipeSchema } from "./recipe-schema.mjs";
 import { writeSimdSources } from "./write-simd.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -36,7 +37,7 @@ function newestSource() {
   const sources = files.filter(
     (file) =>
       !file.includes("generated") &&
-      (file.endsWith(".simd.ts") || file.startsWith("kernels") || file.endsWith("wasm/layout.ts")),
+      (file.endsWith(".simd.ts") || file.startsWith("kernels") || /wasm.(layout|header)\.ts$/.test(file)),
   );
   const scripts = readdirSync(join(root, "scripts")).map((file) => join(root, "scripts", file));
   const paths = [...sources.map((file) => join(root, "src", file)), ...scripts];
@@ -49,8 +50,10 @@ async function writeDeclared() {
   try {
     node(tsc, "-p", "tsconfig.declarations.json", "--outDir", compiled);
     const { kernels } = await import(pathToFileURL(join(compiled, "kernels/kernels.js")).href);
-    const layout = await import(pathToFileURL(join(compiled, "backends/wasm/layout.js")).href);
-    writeSimdSources(join(root, "src"), kernels, layout);
+    const [layout, header] = await Promise.all(
+      ["layout", "header"].map((name) => import(pathToFileURL(join(compiled, `backends/wasm/${name}.js`)).href)),
+    );
+    writeSimdSources(join(root, "src"), kernels, { ...layout, ...header });
   } finally {
     rmSync(compiled, { recursive: true, force: true });
   }
@@ -94,6 +97,8 @@ const fresh = join(root, `node_modules/.dist-${process.pid}`);
 try {
   node(tsc, "--outDir", fresh);
   chmodSync(join(fresh, "cli/main.js"), 0o755);
+  const { recipeSchema } = await import(pathToFileURL(join(fresh, "training/run/recipe.js")).href);
+  writeFileSync(join(fresh, "recipe.schema.json"), `${JSON.stringify(createRecipeSchema(recipeSchema), null, 2)}\n`);
   if (existsSync(dist)) renameSync(dist, `${fresh}.old`);
   renameSync(fresh, dist);
 } finally {

@@ -5,14 +5,17 @@ import { join } from "node:path";
 
 /**
  * @typedef {import("../src/kernels/kernel.ts").Kernel} Kernel
- * @typedef {typeof import("../src/backends/wasm/layout.ts")} Layout
+ * @typedef {typeof import("../src/backends/wasm/layout.ts") & typeof import("../src/backends/wasm/header.ts")} Layout
  */
 
 /** @param {string} src @param {readonly Kernel[]} kernels @param {Layout} layout */
 export function writeSimdSources(src, kernels, layout) {
   const made = (/** @type {string} */ of) => `// Made by scripts/write-simd.mjs from ${of}.\n`;
   write(join(src, "kernels/generated/numbers.simd.ts"), made("backends/wasm/layout.ts") + numbers(layout));
-  write(join(src, "backends/wasm/generated/words.simd.ts"), made("backends/wasm/layout.ts") + words(layout));
+  write(
+    join(src, "backends/wasm/generated/words.simd.ts"),
+    made("backends/wasm/header.ts and layout.ts") + words(layout),
+  );
   write(
     join(src, "backends/wasm/generated/commands.simd.ts"),
     made("the kernels' declarations") + calls(kernels, layout.commandWord.operands),

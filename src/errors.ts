@@ -37,21 +37,10 @@ export function invariant(condition: unknown, message: string): asserts conditio
   if (!condition) throw new Error(`internal: ${message}`);
 }
 
-/** Throws a TypeError for the first key of `options` that is not in `known`, and names the nearest one. */
-export function refuseUnknownKeys(where: string, options: object, known: readonly string[]): void {
-  for (const key of Object.keys(options)) {
-    if (known.includes(key)) continue;
-    const nearest = nearestName(key, known);
-    throw new TypeError(
-      `${where}: unknown option "${key}". ${nearest ? `Did you mean "${nearest}"?` : `Known: ${known.join(", ")}.`}`,
-    );
-  }
-}
-
 /** The known name within two edits of `name` (Levenshtein 1966), if any. */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
-  let bestDistance = 3;
+  let bestDistance = Math.min(3, name.length / 2); // of a short name too much would be guessed
   for (const candidate of known) {
     const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
     if (distance < bestDistance) {
@@ -73,4 +62,22 @@ function editDistance(a: string, b: string): number {
     previous = current;
   }
   return previous[b.length]!;
+}
+
+/** Whether a parsed value is an object, neither null nor a list. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Writes a value for a message, cut short. */
+export function describe(value: unknown): string {
+  // JSON.parse takes any depth, JSON.stringify recurses: a hostile file must not get a stack overflow out of a message.
+  if (Array.isArray(value) && value.some(isNested)) return `an array of ${value.length} values`;
+  if (isObject(value) && Object.values(value).some(isNested)) return "an object";
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}
+
+function isNested(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { createConvertCommand } from "../src/cli/convert.ts";
 import { createQuantizeCommand } from "../src/cli/quantize.ts";
 import { loadModel, openCheckpoint, type Sharing } from "../src/entries/node/index.ts";
-import type { ErrorReport } from "../src/quantization/error-report.ts";
+import type { ErrorReport } from "../src/entries/node/convert.ts";
 import { writeRandomCheckpoint } from "./support/random-checkpoint.ts";
 
 const models = "test/fixtures/models";

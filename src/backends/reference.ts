@@ -8,7 +8,15 @@ import { packedBytes } from "../tensor/dtype.ts";
 import { packRows } from "../tensor/pack.ts";
 import { isLasting, type Limits, maxRows, type RunNumbers, rowsIn, type Tensor } from "../tensor/tensor.ts";
 import { unpackRows } from "../tensor/unpack.ts";
-import { type Backend, type Machine, memoryClass, type MemoryReport } from "./backend.ts";
+import {
+  type Backend,
+  type Machine,
+  memoryClass,
+  type MemoryReport,
+  type PreparedProgram,
+  type ReplayOptions,
+} from "./backend.ts";
+import { createLine } from "./in-turn.ts";
 
 const MAX_BLOCKED_MS = 20;
 
@@ -18,22 +26,31 @@ export function createReferenceBackend(): Backend {
   return { device: "reference", open: async () => createMachine() };
 }
 
+/** A program with what it has for itself. */
+type Resident = { readonly program: Program; readonly own: Map<Tensor, Values> };
+
 function createMachine(): Machine {
   const lasting = new Map<Tensor, Values>();
-  /** What the programs that are prepared have for themselves. */
-  const owned = new Map<Program, Map<Tensor, Values>>();
+  const residents = new Set<Resident>();
+  const inTurn = createLine();
   let isDisposed = false;
 
-  function valuesOf(tensor: Tensor): Values {
+  function mustLive(): void {
     if (isDisposed) throw new BackendError("reference: the model has been disposed of. Load it again.");
-    const values = lasting.get(tensor) ?? [...owned.values()].map((own) => own.get(tensor)).find(Boolean);
+  }
+
+  function valuesIn(resident: Resident | undefined, tensor: Tensor): Values {
+    mustLive();
+    const values = resident?.own.get(tensor) ?? lasting.get(tensor);
     invariant(values, `${tensor.name} is in no program`);
     return values;
   }
 
-  function rawBytes(tensor: Tensor): Uint8Array {
-    const { buffer, byteOffset, byteLength } = valuesOf(tensor);
-    return new Uint8Array(buffer, byteOffset, byteLength);
+  function valuesOf(tensor: Tensor): Values {
+    return valuesIn(
+      [...residents].find(({ own }) => own.has(tensor)),
+      tensor,
+    );
   }
 
   function f32(tensor: Tensor): Float32Array {
@@ -42,62 +59,84 @@ function createMachine(): Machine {
     return values;
   }
 
+  function prepare(program: Program): PreparedProgram {
+    mustLive();
+    const operations = fuseSums(program);
+    const own = new Map<Tensor, Values>();
+    for (const tensor of tensorsOf(operations)) {
+      if (isLasting(tensor) && !lasting.has(tensor)) lasting.set(tensor, allocate(tensor, program.limits));
+      if (!isLasting(tensor)) own.set(tensor, allocate(tensor, program.limits));
+    }
+    const resident = { program, own };
+    residents.add(resident);
+    return {
+      run: (numbers, options = {}) => inTurn(() => replay(resident, operations, numbers, options)),
+      release: () => inTurn(async () => release(resident)),
+    };
+  }
+
+  async function replay(
+    resident: Resident,
+    operations: readonly Operation[],
+    numbers: RunNumbers,
+    { inputs = [], output, signal }: ReplayOptions,
+  ): Promise<Uint8Array> {
+    signal?.throwIfAborted();
+    mustLive();
+    invariant(residents.has(resident), "a released program can't run");
+    checkNumbers(numbers, resident.program.limits);
+    const valuesHere = (tensor: Tensor): Values => valuesIn(resident, tensor);
+    for (const { tensor, bytes, offset = 0 } of inputs) rawBytes(valuesHere(tensor)).set(bytes, offset);
+    let rested = performance.now();
+    for (const operation of operations) {
+      if (performance.now() - rested > MAX_BLOCKED_MS) {
+        await new Promise((resume) => setTimeout(resume)); // timers, input and aborts get their turn
+        rested = performance.now();
+      }
+      signal?.throwIfAborted();
+      carryOut(operation, numbers, valuesHere);
+    }
+    return output ? rawBytes(valuesHere(output.tensor)).slice(0, output.length) : new Uint8Array(0);
+  }
+
+  function release(resident: Resident): void {
+    residents.delete(resident);
+    const named = new Set([...residents].flatMap(({ program }) => tensorsOf(program.operations)));
+    for (const tensor of lasting.keys()) if (!named.has(tensor)) lasting.delete(tensor);
+  }
+
   return {
     device: "reference",
     description: "reference (f64 sums, 1 thread)",
     threads: 1,
     uploadStep: 1,
     get memory() {
-      return reportMemory(lasting, owned);
+      return reportMemory([lasting, ...Array.from(residents, ({ own }) => own)]);
     },
-    async prepare(program) {
-      const own = new Map<Tensor, Values>();
-      const operations = fuseSums(program);
-      for (const tensor of tensorsOf(operations)) {
-        if (isLasting(tensor) && !lasting.has(tensor)) lasting.set(tensor, allocate(tensor, program.limits));
-        if (!isLasting(tensor)) own.set(tensor, allocate(tensor, program.limits));
-      }
-      owned.set(program, own);
-      return {
-        async run(numbers, { inputs = [], output, signal } = {}) {
-          checkNumbers(numbers, program.limits);
-          for (const { tensor, bytes, offset = 0 } of inputs) rawBytes(tensor).set(bytes, offset);
-          let rested = performance.now();
-          for (const operation of operations) {
-            if (performance.now() - rested > MAX_BLOCKED_MS) {
-              await new Promise((resume) => setTimeout(resume)); // timers, input and aborts get their turn
-              rested = performance.now();
-            }
-            signal?.throwIfAborted();
-            carryOut(operation, numbers, valuesOf);
-          }
-          return output ? rawBytes(output.tensor).slice(0, output.length) : new Uint8Array(0);
-        },
-        async release() {
-          owned.delete(program);
-          const named = new Set([...owned.keys()].flatMap(({ operations: others }) => tensorsOf(others)));
-          for (const tensor of lasting.keys()) if (!named.has(tensor)) lasting.delete(tensor);
-        },
-      };
-    },
-    async upload(tensor, rowStart, rowCount, encoding, source) {
-      const { dtype, cols } = tensor;
-      invariant(dtype !== "i32", `${tensor.name} is no weight`);
-      // Through the packed layout and back, so that a quantized weight has the values that the kernels see.
-      const packed = new Uint8Array(packedBytes(dtype, rowCount, cols));
-      packRows(dtype, encoding, source, { rows: rowCount, cols, start: 0, count: rowCount }, packed);
-      unpackRows(dtype, packed, rowCount, cols, f32(tensor).subarray(rowStart * cols, (rowStart + rowCount) * cols));
-      return source;
-    },
-    download: async (tensor) => f32(tensor).slice(),
-    write: async (tensor, offset, source) => rawBytes(tensor).set(source, offset),
-    read: async (tensor, offset, length) => rawBytes(tensor).slice(offset, offset + length),
+    prepare: (program) => inTurn(async () => prepare(program)),
+    upload: (tensor, rowStart, rowCount, encoding, source) =>
+      inTurn(async () => {
+        const { dtype, cols } = tensor;
+        invariant(dtype !== "i32", `${tensor.name} is no weight`);
+        // Through the packed layout and back, so that a quantized weight has the values that the kernels see.
+        const packed = new Uint8Array(packedBytes(dtype, rowCount, cols));
+        packRows(dtype, encoding, source, { rows: rowCount, cols, start: 0, count: rowCount }, packed);
+        unpackRows(dtype, packed, rowCount, cols, f32(tensor).subarray(rowStart * cols, (rowStart + rowCount) * cols));
+        return source;
+      }),
+    download: (tensor) => inTurn(async () => f32(tensor).slice()),
+    write: (tensor, offset, source) => inTurn(async () => rawBytes(valuesOf(tensor)).set(source, offset)),
+    read: (tensor, offset, length) => inTurn(async () => rawBytes(valuesOf(tensor)).slice(offset, offset + length)),
     async dispose() {
       isDisposed = true;
       lasting.clear();
-      owned.clear();
+      residents.clear();
     },
   };
+}
+
+function rawBytes({ buffer, byteOffset, byteLength }: Values): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function allocate(tensor: Tensor, limits: Limits): Values {
@@ -122,10 +161,8 @@ export function carryOut(
   });
 }
 
-function reportMemory(lasting: Map<Tensor, Values>, owned: Map<Program, Map<Tensor, Values>>): MemoryReport {
+function reportMemory(all: readonly ReadonlyMap<Tensor, Values>[]): MemoryReport {
   const bytes = { weights: 0, constants: 0, cache: 0, gradients: 0, moments: 0, activations: 0 };
-  for (const [tensor, { byteLength }] of [lasting, ...owned.values()].flatMap((values) => [...values])) {
-    bytes[memoryClass(tensor)] += byteLength;
-  }
+  for (const [tensor, { byteLength }] of all.flatMap((values) => [...values])) bytes[memoryClass(tensor)] += byteLength;
   return { ...bytes, program: 0, total: Object.values(bytes).reduce((sum, count) => sum + count, 0) };
 }

@@ -4,9 +4,7 @@ import { createInterface } from "node:readline";
 import { styleText } from "node:util";
 import { Command } from "commander";
 import { nearestName } from "../errors.ts";
-import { printJson } from "../formats/json.ts";
-import type { GenerationResult, Model, Tokenizer } from "../entries/node/index.ts";
-import type { ChatMessage } from "../tokenizer/chat-template.ts";
+import type { ChatMessage, GenerationResult, Model, Tokenizer } from "../entries/node/index.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import {
   addModelOptions,
@@ -171,7 +169,7 @@ async function obey(chat: Chat, line: string): Promise<void> {
 async function save(chat: Chat, path: string): Promise<void> {
   if (path === "") return notice("/save needs a file's name, such as /save chat.json.");
   try {
-    await writeFile(path, printJson({ model: chat.model.name, messages: chat.messages }));
+    await writeFile(path, `${JSON.stringify({ model: chat.model.name, messages: chat.messages }, null, 2)}\n`);
     notice(`Saved ${chat.messages.length} messages in ${path}.`);
   } catch (error) {
     notice(`Not saved: ${error instanceof Error ? error.message : String(error)}`); // the conversation goes on

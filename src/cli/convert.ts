@@ -1,10 +1,10 @@
 /** `mobilellm convert`: a model in another file format or another encoding. */
 import { Command, Option } from "commander";
-import { openCheckpoint, type Sharing } from "../entries/node/index.ts";
-import { type ConvertPlan, planConversion, type TargetDtype, targetDtypes } from "../quantization/convert.ts";
-import { checkOutput, isGgufPath, writeGgufFile, writeHfFolder } from "./convert-output.ts";
+import { convert, type ConvertedTensor, type TargetDtype, targetDtypes } from "../entries/node/convert.ts";
+import type { Sharing } from "../entries/node/index.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { createProgressLine, parseSharing } from "./model-options.ts";
+import { checkOutput, isGgufPath } from "./output.ts";
 import { UsageError } from "./usage.ts";
 
 type ConvertOptions = { dtype?: TargetDtype; sharing?: Sharing; force?: boolean };
@@ -33,33 +33,21 @@ async function runConvert(model: string, out: string, options: ConvertOptions, s
     throw new UsageError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
   }
   await checkOutput("convert", model, out, force);
-  const checkpoint = await openCheckpoint(model, { signal });
   const progress = createProgressLine("Converting");
-  const output = { signal, onProgress: (fraction: number) => progress.show(fraction) };
   try {
-    let plan: ConvertPlan;
-    let notes: string[];
-    if (isGgufPath(out)) {
-      plan = planConversion(checkpoint, { format: "gguf", dtype, sharing });
-      notes = await writeGgufFile(checkpoint, plan, out, output);
-    } else {
-      const folder = planConversion(checkpoint, { format: "hf", dtype, sharing });
-      plan = folder;
-      notes = await writeHfFolder(checkpoint, folder, out, output);
-    }
+    const { tensors, notes } = await convert({ model, out, dtype, sharing, signal, onProgress: progress.show });
     progress.clear();
-    for (const note of [...plan.notes, ...notes]) console.error(note);
-    console.log(`${out}: ${countEncodings(plan)}`);
+    for (const note of notes) console.error(note);
+    console.log(`${out}: ${countEncodings(tensors)}`);
   } finally {
     progress.clear();
-    await checkpoint.close();
   }
 }
 
 /** `Q8_0 in 211 tensors, F32 in 61`. */
-function countEncodings({ tensors }: ConvertPlan): string {
+function countEncodings(tensors: readonly ConvertedTensor[]): string {
   const counts = new Map<string, number>();
-  for (const { encoding } of tensors) counts.set(encoding, (counts.get(encoding) ?? 0) + 1);
+  for (const { to } of tensors) counts.set(to, (counts.get(to) ?? 0) + 1);
   return Array.from(
     counts,
     ([encoding, count]) => `${encoding} in ${count} ${count === 1 ? "tensor" : "tensors"}`,

@@ -2,7 +2,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
-import { startDashboard } from "../training/run/dashboard/node-dashboard.ts";
+import { startDashboard } from "../entries/node/training.ts";
 import { Interrupted, untilInterrupted } from "./interrupt.ts";
 import { UsageError } from "./usage.ts";
 
@@ -23,7 +23,7 @@ async function showDashboard(run: string, port: number, signal: AbortSignal): Pr
     () => false,
   );
   if (!isRun) throw new UsageError(`dashboard: ${run} is no run's folder: it has no recipe.json.`);
-  const dashboard = await startDashboard(run, port);
+  const dashboard = await startDashboard({ run, port });
   console.log(`${dashboard.url} shows ${run}. Ctrl-C ends it.`);
   await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
   await dashboard.close();

@@ -1,28 +1,17 @@
 /** `mobilellm data`: from text to the tokens that a model is trained on. */
 import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { Manifest } from "../training/data/manifest.ts";
-import { openDataset, writeFileSynced, writeFolder } from "../training/data/node-dataset.ts";
-import { type HeldOut, prepareDataset } from "../training/data/node-prepare.ts";
 import {
-  DEFAULT_SEPARATOR,
-  DEFAULT_TEXT_FIELD,
-  type DocumentOptions,
-  listSources,
-} from "../training/data/node-sources.ts";
-import {
-  listTokenFiles,
-  readTokens,
-  type TokenFile,
-  tokensToDataset,
-  writeTokenJsonl,
-  writeTokenShard,
-} from "../training/data/node-tokens.ts";
-import { type TokenDtype, tokenDtype } from "../training/data/shard.ts";
-import { trainTokenizer } from "../training/data/node-train-tokenizer.ts";
-import { END_OF_TEXT } from "../tokenizer/train-bpe.ts";
-import { openDatasetTokenizer } from "./data-tokenizer.ts";
+  convertData,
+  dataDefaults,
+  type DataProgress,
+  type HeldOut,
+  type Manifest,
+  prepareData,
+  readManifest,
+  type TokenDtype,
+  trainTokenizer,
+} from "../entries/node/training.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { createProgressBar, formatSeconds } from "./progress-bar.ts";
 import { formatBytes, formatCount, formatTable, parseCount, UsageError } from "./usage.ts";
@@ -68,7 +57,7 @@ function createTokenizerCommand(): Command {
       .argument("<sources...>", SOURCES)
       .requiredOption("--vocab-size <n>", "entries: special tokens, 256 bytes, merges", parseCount)
       .requiredOption("--out <folder>", "for tokenizer.json and tokenizer_config.json")
-      .option("--special-tokens <texts...>", "ids 0, 1, …; the first ends a text", [END_OF_TEXT]),
+      .option("--special-tokens <texts...>", "ids 0, 1, …; the first ends a text", [...dataDefaults.specialTokens]),
   )
     .option("--force", "overwrite")
     .addHelpText("after", "\nExample:\n  $ mobilellm data tokenizer stories/ --vocab-size 4096 --out tok")
@@ -77,16 +66,12 @@ function createTokenizerCommand(): Command {
     );
 }
 
-async function runTokenizer(paths: string[], options: TokenizerOptions, signal: AbortSignal): Promise<void> {
+async function runTokenizer(sources: string[], options: TokenizerOptions, signal: AbortSignal): Promise<void> {
   const { vocabSize, specialTokens, out, force = false } = options;
   await checkFolder("tokenizer", out, force);
-  const sources = await listSources(paths);
-  const files = await withProgress("Counting words", sources, (onBytes) =>
-    trainTokenizer({ ...documentOptions(options), sources, vocabSize, specialTokens, signal, onBytes }),
+  await withProgress("Counting words", (onProgress) =>
+    trainTokenizer({ ...documentOptions(options), sources, vocabSize, specialTokens, out, signal, onProgress }),
   );
-  await writeFolder(out, async (folder) => {
-    for (const [name, bytes] of files) await writeFileSynced(join(folder, name), bytes);
-  });
   console.log(`${out}: ${formatCount(vocabSize)} entries, ${specialTokens[0]} ends a text`);
 }
 
@@ -112,14 +97,12 @@ function createPrepareCommand(): Command {
     );
 }
 
-async function runPrepare(paths: string[], options: PrepareOptions, signal: AbortSignal): Promise<void> {
+async function runPrepare(sources: string[], options: PrepareOptions, signal: AbortSignal): Promise<void> {
   const { tokenizer, out, heldOut, seed, force = false, json } = options;
   await checkFolder("prepare", out, force);
-  const sources = await listSources(paths);
-  const opened = await openDatasetTokenizer(tokenizer);
   const start = performance.now();
-  const manifest = await withProgress("Tokenizing", sources, (onBytes) =>
-    prepareDataset({ ...documentOptions(options), ...opened, sources, out, heldOut, seed, signal, onBytes }),
+  const manifest = await withProgress("Tokenizing", (onProgress) =>
+    prepareData({ ...documentOptions(options), sources, tokenizer, out, heldOut, seed, signal, onProgress }),
   );
   if (manifest.splits.heldOut.documents === 0 && !(heldOut.kind === "share" && heldOut.share === 0)) {
     console.error("No document was held out: there are too few. Pass a number, such as --held-out 1.");
@@ -154,60 +137,46 @@ function createConvertCommand(): Command {
     );
 }
 
-async function runConvert(paths: string[], options: ConvertOptions, signal: AbortSignal): Promise<void> {
-  const { out, length, split = "train", force = false } = options;
+async function runConvert(sources: string[], options: ConvertOptions, signal: AbortSignal): Promise<void> {
+  const { out, length, split, tokenizer, dtype, heldOut, seed, force = false } = options;
   const isJsonl = /\.jsonl$/i.test(out);
   const isBin = /\.bin$/i.test(out);
   const isFile = isJsonl || isBin;
   if (isFile) await checkFile("convert", out, force);
   else await checkFolder("convert", out, force);
-  if (!isFile && options.tokenizer === undefined) {
+  if (!isFile && tokenizer === undefined) {
     throw new UsageError("data convert: a data set needs --tokenizer. Or name a file that ends in .jsonl or .bin.");
   }
-  if (isFile && options.heldOut !== undefined) {
+  if (isFile && heldOut !== undefined) {
     throw new UsageError("data convert: --held-out is for a data set. Name a folder, or leave it out.");
   }
-  if (!isBin && options.dtype !== undefined) {
+  if (!isBin && dtype !== undefined) {
     throw new UsageError("data convert: --dtype is for a .bin file. Leave it out.");
   }
-  const sources = await listTokenFiles(paths);
-  const opened = options.tokenizer === undefined ? undefined : await openDatasetTokenizer(options.tokenizer);
-  const read = { split: split === "train" ? ("train" as const) : ("heldOut" as const), signal };
-  await withProgress("Converting", sources, async (onBytes) => {
-    if (!isFile) {
-      const { heldOut = parseHeldOut("1%"), seed } = options;
-      console.log(formatManifest(await tokensToDataset({ ...opened!, ...read, onBytes, sources, out, heldOut, seed })));
-      return;
-    }
-    const vocabSize = opened?.tokenizer.vocabSize ?? (await vocabularyOf(sources));
-    const dtype = options.dtype ?? (vocabSize === undefined ? "uint16" : tokenDtype(vocabSize));
-    const limit = vocabSize ?? (isJsonl || dtype === "uint32" ? 2 ** 32 : 2 ** 16);
-    async function* tokens(): AsyncGenerator<ArrayLike<number>> {
-      for (const source of sources) yield* readTokens(source, { ...read, onBytes, vocabSize: limit });
-    }
-    if (isJsonl) {
-      const { lines, dropped } = await writeTokenJsonl(out, length, tokens());
-      console.log(`${out}: ${formatCount(lines)} lines of ${length + 1} tokens, the last ${dropped} dropped`);
-    } else {
-      console.log(`${out}: ${formatCount(await writeTokenShard(out, dtype, tokens()))} tokens of ${dtype}`);
-    }
-  });
-}
-
-/** The largest of the data sets among the sources, if all are. */
-async function vocabularyOf(sources: readonly TokenFile[]): Promise<number | undefined> {
-  let largest = 0;
-  for (const { path, kind } of sources) {
-    if (kind !== "dataset") return undefined;
-    largest = Math.max(largest, (await readManifest(path)).tokenizer.vocabSize);
+  const converted = await withProgress("Converting", (onProgress) =>
+    convertData({
+      sources,
+      out,
+      length,
+      split: split === "held-out" ? "heldOut" : split,
+      tokenizer,
+      dtype,
+      heldOut,
+      seed,
+      signal,
+      onProgress,
+    }),
+  );
+  switch (converted.kind) {
+    case "dataset":
+      return console.log(formatManifest(converted.manifest));
+    case "jsonl":
+      return console.log(
+        `${out}: ${formatCount(converted.lines)} lines of ${length + 1} tokens, the last ${converted.dropped} dropped`,
+      );
+    case "shard":
+      return console.log(`${out}: ${formatCount(converted.tokens)} tokens of ${converted.dtype}`);
   }
-  return largest;
-}
-
-async function readManifest(folder: string): Promise<Manifest> {
-  const dataset = await openDataset(folder);
-  await dataset.close();
-  return dataset.manifest;
 }
 
 function createInfoCommand(): Command {
@@ -217,7 +186,7 @@ function createInfoCommand(): Command {
     .option("--json", "print the manifest")
     .addHelpText("after", "\nExample:\n  $ mobilellm data info data/stories")
     .action(async (folder: string, { json }: { json?: boolean }) => {
-      const manifest = await readManifest(folder);
+      const manifest = await readManifest({ folder });
       if (json) return console.log(JSON.stringify(manifest, null, 2));
       const { tokenizer, dtype, settings } = manifest;
       console.log(formatManifest(manifest));
@@ -253,26 +222,22 @@ function addTextOptions(command: Command): Command {
       "--document-separator <text>",
       "stands between documents of a text file; \\n is a new line, '' makes each file one",
       (text) => text.replaceAll("\\n", "\n"),
-      DEFAULT_SEPARATOR,
+      dataDefaults.separator,
     )
-    .option("--text-field <name>", "field of JSONL, column of Parquet", DEFAULT_TEXT_FIELD);
+    .option("--text-field <name>", "field of JSONL, column of Parquet", dataDefaults.textField);
 }
 
-function documentOptions({ documentSeparator, textField }: TextOptions): DocumentOptions {
+function documentOptions({ documentSeparator, textField }: TextOptions): { separator: string; textField: string } {
   return { separator: documentSeparator, textField };
 }
 
 async function withProgress<T>(
   verb: string,
-  sources: readonly { readonly bytes: number }[],
-  work: (onBytes: (bytes: number) => void) => Promise<T>,
+  work: (onProgress: (progress: DataProgress) => void) => Promise<T>,
 ): Promise<T> {
-  const bar = createProgressBar(
-    verb,
-    sources.reduce((sum, { bytes }) => sum + bytes, 0),
-  );
+  const bar = createProgressBar(verb);
   try {
-    return await work((bytes) => bar.add(bytes));
+    return await work(({ doneBytes, totalBytes }) => bar.show(doneBytes, totalBytes));
   } finally {
     bar.clear();
   }

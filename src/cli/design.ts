@@ -1,15 +1,16 @@
 /** `mobilellm design`: what a shape would cost, before it exists. */
 import { Command, Option } from "commander";
-import { describeModel } from "../design/describe.ts";
-import { chooseKvHeads, suggestShapes } from "../design/suggest-shape.ts";
 import {
   checkConfig,
+  chooseKvHeads,
+  describeModel,
   feedForwardWidth,
   type ModelConfig,
   type PresetName,
   presets,
   type Sharing,
-} from "../model/config.ts";
+  suggestShapes,
+} from "../entries/web/design.ts";
 import { parseSharing } from "./model-options.ts";
 import { formatReport } from "./report.ts";
 import { formatBytes, formatCount, formatShort, formatTable, parseCount, parseQuantity, UsageError } from "./usage.ts";

@@ -1,7 +1,6 @@
 /** `mobilellm info`: what a checkpoint holds. Reads headers only, however large the weights. */
 import { Command } from "commander";
-import { describeModel } from "../design/describe.ts";
-import { checkConfig, fromHfConfig, type ModelConfig } from "../model/config.ts";
+import { checkConfig, describeModel, fromHfConfig, type ModelConfig } from "../entries/web/design.ts";
 import { type Checkpoint, openCheckpoint } from "../entries/node/index.ts";
 import { type ModelOptions, parseSharing } from "./model-options.ts";
 import { formatReport } from "./report.ts";

@@ -73,7 +73,10 @@ export async function openModel(options: ModelOptions, signal: AbortSignal): Pro
 }
 
 /** A percentage on stderr while somebody watches; nothing for what is over in a moment. */
-export function createProgressLine(verb: string): { show(fraction: number, note?: string): void; clear(): void } {
+export function createProgressLine(verb: string): {
+  readonly show: (fraction: number, note?: string) => void;
+  readonly clear: () => void;
+} {
   const showsFrom = performance.now() + 300;
   let shown = "";
   return {

@@ -2,27 +2,24 @@
 import { formatBytes } from "./usage.ts";
 
 export type ProgressBar = {
-  /** So many more bytes are done. */
-  add(bytes: number): void;
+  show(doneBytes: number, totalBytes: number): void;
   clear(): void;
 };
 
 const WIDTH = 24;
 const EVERY_MS = 100;
 
-export function createProgressBar(verb: string, totalBytes: number): ProgressBar {
+export function createProgressBar(verb: string): ProgressBar {
   const start = performance.now();
-  let done = 0;
   let nextMs = start + 300;
   let isShown = false;
   return {
-    add(bytes) {
-      done += bytes;
+    show(done, total) {
       const now = performance.now();
       if (!process.stderr.isTTY || now < nextMs) return;
       nextMs = now + EVERY_MS;
       isShown = true;
-      process.stderr.write(`\r\u001B[K${formatProgress(verb, done, totalBytes, (now - start) / 1000)}`);
+      process.stderr.write(`\r\u001B[K${formatProgress(verb, done, total, (now - start) / 1000)}`);
     },
     clear() {
       if (isShown) process.stderr.write("\r\u001B[K");

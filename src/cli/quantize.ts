@@ -1,12 +1,11 @@
 /** `mobilellm quantize`: a smaller GGUF file, and what that costs in each tensor. */
 import { stat } from "node:fs/promises";
 import { Command, Option } from "commander";
-import { openCheckpoint, type Sharing } from "../entries/node/index.ts";
-import { planConversion } from "../quantization/convert.ts";
-import { createErrorMeter, type ErrorReport } from "../quantization/error-report.ts";
-import { checkOutput, isGgufPath, writeGgufFile } from "./convert-output.ts";
+import { type ErrorReport, quantize } from "../entries/node/convert.ts";
+import type { Sharing } from "../entries/node/index.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { createProgressLine, parseSharing } from "./model-options.ts";
+import { checkOutput, isGgufPath } from "./output.ts";
 import { formatBytes, formatTable, UsageError } from "./usage.ts";
 
 type QuantizeOptions = { dtype: "q8" | "q4"; sharing?: Sharing; force?: boolean; json?: boolean };
@@ -34,19 +33,11 @@ async function runQuantize(model: string, out: string, options: QuantizeOptions,
   const { dtype, sharing, force = false } = options;
   if (!isGgufPath(out)) throw new UsageError(`quantize: a name that ends in .gguf is required, got ${out}.`);
   await checkOutput("quantize", model, out, force);
-  const checkpoint = await openCheckpoint(model, { signal });
   const progress = createProgressLine("Quantizing");
-  const meter = createErrorMeter();
   try {
-    const plan = planConversion(checkpoint, { format: "gguf", dtype, sharing });
-    const notes = await writeGgufFile(checkpoint, plan, out, {
-      signal,
-      onProgress: (fraction) => progress.show(fraction),
-      convert: (tensor) => meter.convert(tensor),
-    });
+    const { notes, ...report } = await quantize({ model, out, dtype, sharing, signal, onProgress: progress.show });
     progress.clear();
-    for (const note of [...plan.notes, ...notes]) console.error(note);
-    const report = meter.report();
+    for (const note of notes) console.error(note);
     const { size } = await stat(out);
     console.log(
       options.json
@@ -55,7 +46,6 @@ async function runQuantize(model: string, out: string, options: QuantizeOptions,
     );
   } finally {
     progress.clear();
-    await checkpoint.close();
   }
 }
 

@@ -1,7 +1,6 @@
 /** The report on a shape that `info` and `design` share. */
 import { styleText } from "node:util";
-import { describeModel } from "../design/describe.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { describeModel, type ModelConfig } from "../entries/web/design.ts";
 import { formatBytes, formatCount, formatShort } from "./usage.ts";
 
 export function formatReport(name: string, config: ModelConfig): string {

@@ -3,18 +3,27 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { styleText } from "node:util";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { FormatError } from "../entries/node/index.ts";
-import { formatDuration, formatNumber } from "../training/run/dashboard/format.ts";
-import { startDashboard } from "../training/run/dashboard/node-dashboard.ts";
-import type { CheckpointName, RunSummary } from "../training/run/loop.ts";
-import type { HeldOutRecord, MetricsRecord, SampleRecord, StartRecord, StepRecord } from "../training/run/metrics.ts";
-import { trainRecipe } from "../training/run/node-train.ts";
-import { recipePresets } from "../training/run/recipe-presets.ts";
-import { printRecipe } from "../training/run/recipe.ts";
+import {
+  type CheckpointName,
+  formatDuration,
+  formatNumber,
+  type HeldOutRecord,
+  type MetricsRecord,
+  printRecipe,
+  recipePresets,
+  runRecipe,
+  type RunSummary,
+  type SampleRecord,
+  startDashboard,
+  type StartRecord,
+  type StepRecord,
+} from "../entries/node/training.ts";
 import { parsePort } from "./dashboard.ts";
 import { Interrupted, untilInterrupted } from "./interrupt.ts";
-import { trainEdges } from "./train-edges.ts";
 import { formatBytes, formatCount, parseCount, UsageError } from "./usage.ts";
+
+/** Made by the build. */
+const recipeSchema = new URL("../recipe.schema.json", import.meta.url);
 
 type TrainOptions = {
   out?: string;
@@ -22,6 +31,7 @@ type TrainOptions = {
   dashboard?: number;
   threads?: number;
   printRecipe?: string;
+  schema?: boolean;
   json?: boolean;
 };
 
@@ -46,6 +56,7 @@ export function createTrainCommand(): Command {
       parseCount,
     )
     .addOption(new Option("--print-recipe <name>", "a named recipe, to start from").choices(Object.keys(recipePresets)))
+    .option("--schema", "the JSON Schema of recipes, for editors")
     .option("--json", "the outcome for machines")
     .addHelpText(
       "after",
@@ -58,17 +69,18 @@ export function createTrainCommand(): Command {
 
 async function runTrain(recipe: string | undefined, options: TrainOptions, signal: AbortSignal): Promise<void> {
   if (options.printRecipe !== undefined) return console.log(printRecipe(options.printRecipe).trimEnd());
+  if (options.schema) return console.log((await readFile(recipeSchema, "utf8")).trimEnd());
   const { out, resume, threads } = options;
   if (out === undefined) throw new UsageError("train: --out <folder> is required, the run goes there.");
   if (recipe === undefined && resume === undefined) {
     throw new UsageError("train: a recipe is required. Print one with --print-recipe, or go on with --resume.");
   }
-  const source = recipe === undefined ? undefined : { source: await readRecipe(recipe), file: recipe };
-  const dashboard = options.dashboard === undefined ? undefined : await startDashboard(out, options.dashboard);
+  const { dashboard: port } = options;
+  const dashboard = port === undefined ? undefined : await startDashboard({ run: out, port });
   const progress = createProgress(dashboard?.url);
   let summary: RunSummary;
   try {
-    summary = await trainRecipe({ recipe: source, out, resume, threads, signal, onRecord: progress.show }, trainEdges);
+    summary = await runRecipe({ recipe, out, resume, threads, signal, onRecord: progress.show });
   } catch (error) {
     // Ctrl-C saves, and what goes wrong then must not pass for a run that stopped cleanly.
     if (signal.aborted && error !== signal.reason) console.error(`mobilellm: ${(error as Error).message}`);
@@ -79,13 +91,6 @@ async function runTrain(recipe: string | undefined, options: TrainOptions, signa
   }
   console.log(options.json ? JSON.stringify({ folder: out, ...summary }, null, 2) : formatSummary(summary, out));
   if (summary.reason === "interrupted") throw new Interrupted("interrupted");
-}
-
-async function readRecipe(path: string): Promise<string> {
-  return readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
-    const reason = cause.code === "ENOENT" ? "there is nothing at this path" : cause.message;
-    throw new FormatError(`${path}: a recipe was required, but ${reason}. Print one with --print-recipe.`, { cause });
-  });
 }
 
 /** Lines between which nothing else is said when nobody watches: a log that can be read afterwards. */

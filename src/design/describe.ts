@@ -29,7 +29,10 @@ export type ModelDescription = {
   readonly energy: Energy;
 };
 
-/** Computes everything that `mobilellm info` says about a shape. MobileLLM-125M: 0.249 GFLOP a token, 23,040 f16 cache bytes. */
+/**
+ * Computes everything that `mobilellm info` says about a shape. MobileLLM-125M: 0.249 GFLOP a token, 23,040 f16 cache bytes.
+ * @example const { weightBytes, flopsPerToken } = describeModel(presets["125M"]);
+ */
 export function describeModel(config: ModelConfig): ModelDescription {
   const parameters = countParameters(config);
   const applications = createSchedule(config).length;

@@ -89,6 +89,12 @@ describe("suggestShapes", () => {
     expect([9, 15, 18, 20, 25].map(chooseKvHeads)).toEqual([3, 5, 6, 5, 5]);
   });
 
+  it("refuses an option that it doesn't know", () => {
+    expect(() => suggestShapes({ parameters: 125e6, layer: 30 } as never)).toThrowErrorMatchingInlineSnapshot(
+      `[TypeError: suggestShapes: unknown option "layer". Did you mean "layers"?]`,
+    );
+  });
+
   it("says what to change when nothing fits", () => {
     expect(() => suggestShapes({ parameters: 1000 })).toThrowErrorMatchingInlineSnapshot(
       `[RangeError: design.parameters: no shape fits 1000 at a vocabulary of 32000. Allow more, or choose a smaller vocabulary.]`,

@@ -1,6 +1,7 @@
 /**
  * Shapes under a parameter budget, the paper's way (section 3): deep and thin, grouped-query attention, tied embedding.
  */
+import * as o from "../options.ts";
 import { checkConfig, countParameters, feedForwardWidth, type ModelConfig, presets } from "../model/config.ts";
 
 /** The budget, and what is given of the shape. */
@@ -37,9 +38,12 @@ export function usualDepth(dim: number): number {
 /**
  * Finds for each width the deepest model within the budget, those of usual depth first; so the vocabulary, whose rows cost
  * a width each, decides how wide a small model may be. At a fixed depth, the widest first.
+ * @example const [shape] = suggestShapes({ parameters: 125e6 });
  * @throws {RangeError} if nothing fits; the vocabulary is then usually what is too large.
  */
 export function suggestShapes(request: ShapeRequest): ModelConfig[] {
+  const known = o.keys<ShapeRequest>("parameters", "layers", "vocabSize", "headSize", "isTied", "limit");
+  o.check("suggestShapes", known, request);
   const { parameters, layers } = request;
   if (!(parameters > 0)) throw new RangeError(`design.parameters: must be positive, got ${parameters}.`);
   const headSize = request.headSize ?? (parameters < SMALL_MODEL ? 32 : 64);

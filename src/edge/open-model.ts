@@ -2,11 +2,12 @@
 import type { Backend, Device } from "../backends/backend.ts";
 import { createReferenceBackend } from "../backends/reference.ts";
 import { createWasmBackend, type WasmOptions } from "../backends/wasm/wasm.ts";
-import { refuseUnknownKeys } from "../errors.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { createModel, type Model } from "../inference/model.ts";
 import { prepareInference } from "../inference/programs.ts";
+import { sharingSchema } from "../model/config.ts";
 import { type LoadOptions, loadCheckpoint } from "../model/load.ts";
+import * as o from "../options.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -22,17 +23,22 @@ export type ModelOptions = LoadOptions & {
   readonly tokenizer?: Tokenizer | undefined;
 };
 
-const modelOptionKeys = [
-  "dtype",
-  "device",
-  "threads",
-  "sequences",
-  "sharing",
-  "contextLength",
-  "onProgress",
-  "signal",
-  "tokenizer",
-];
+/** What `modelSchema` makes of options. */
+export type ModelSettings = ModelOptions & { readonly device: Device; readonly sequences: number };
+
+export const modelEntries: o.Entries<ModelOptions, ModelSettings> = {
+  dtype: o.optional(o.choice(...dtypes)),
+  device: o.withDefault(o.device, "wasm"),
+  threads: o.optional(o.threads),
+  sequences: o.withDefault(o.number({ isWhole: true, min: 1, max: 1024 }), 1),
+  sharing: o.optional(sharingSchema),
+  contextLength: o.optional(o.number({ isWhole: true, min: 2 })),
+  tokenizer: o.optional(o.instance("a tokenizer")),
+  onProgress: o.optional(o.callback()),
+  signal: o.optional(o.signal),
+};
+
+export const modelSchema: o.Schema<ModelOptions, ModelSettings> = o.object(modelEntries);
 
 /** Most threads by default: decoding is bound by memory, which a few threads saturate. */
 const MAX_DEFAULT_THREADS = 8;
@@ -40,37 +46,17 @@ const MAX_DEFAULT_THREADS = 8;
 /** What only the edge knows: how to start threads, whether they share memory, how many there could be. */
 export type ModelEdge = Pick<WasmOptions, "spawn" | "canShare"> & { readonly cores: number };
 
-export async function openModel(checkpoint: Checkpoint, options: ModelOptions, edge: ModelEdge): Promise<Model> {
-  const { dtype, device = "wasm", sequences = 1, threads = Math.min(edge.cores, MAX_DEFAULT_THREADS) } = options;
-  if (dtype !== undefined && !dtypes.includes(dtype)) {
-    throw new TypeError(`dtype: expected one of ${dtypes.join(", ")}, got ${JSON.stringify(dtype)}.`);
-  }
-  if (!Number.isInteger(threads) || threads < 1 || threads > 64) {
-    throw new RangeError(`threads: expected a whole number from 1 to 64, got ${String(threads)}.`);
-  }
-  if (!Number.isInteger(sequences) || sequences < 1 || sequences > 1024) {
-    throw new RangeError(`sequences: expected a whole number from 1 to 1024, got ${String(sequences)}.`);
-  }
-  const tokenizer = options.tokenizer ?? createTokenizer(checkpoint.tokenizer);
+/** @param settings checked by `modelSchema`. */
+export async function openModel(checkpoint: Checkpoint, settings: ModelSettings, edge: ModelEdge): Promise<Model> {
+  const { device, sequences, threads = Math.min(edge.cores, MAX_DEFAULT_THREADS) } = settings;
+  const tokenizer = settings.tokenizer ?? createTokenizer(checkpoint.tokenizer);
   const backend = chooseBackend(device, { ...edge, threads });
-  return loadCheckpoint(checkpoint, backend, options, async (loaded) => {
+  return loadCheckpoint(checkpoint, backend, settings, async (loaded) => {
     const programs = await prepareInference(loaded, loaded.contextLength * sequences);
     return createModel({ name: checkpoint.name, loaded, programs, tokenizer, dispose: () => loaded.machine.dispose() });
   });
 }
 
 export function chooseBackend(device: Device, wasm: WasmOptions): Backend {
-  switch (device) {
-    case "wasm":
-      return createWasmBackend(wasm);
-    case "reference":
-      return createReferenceBackend();
-    default:
-      throw new TypeError(`device: expected "wasm" or "reference", got ${JSON.stringify(device satisfies never)}.`);
-  }
-}
-
-/** @param own options that only the caller's entry knows. */
-export function checkModelOptions(options: object, own: readonly string[] = []): void {
-  refuseUnknownKeys("loadModel", options, [...modelOptionKeys, ...own]);
+  return device === "wasm" ? createWasmBackend(wasm) : createReferenceBackend();
 }

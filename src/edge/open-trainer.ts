@@ -1,11 +1,11 @@
 /** What both entries of mobilellm/training share: where a trainer begins, and a loaded model that is trained in place. */
 import type { Device } from "../backends/backend.ts";
-import { refuseUnknownKeys } from "../errors.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { loadedModelOf, type Model, openOver } from "../inference/model.ts";
-import { fromHfConfig, type ModelConfig, type Sharing, toHfConfig } from "../model/config.ts";
+import { fromHfConfig, type ModelConfig, type Sharing, sharingSchema, toHfConfig } from "../model/config.ts";
 import type { LoadedModel } from "../model/load.ts";
 import { chooseBackend, type ModelEdge } from "./open-model.ts";
+import * as o from "../options.ts";
 import { checkpointParameters, randomParameters } from "../training/parameter-sources.ts";
 import type { SavedTrainer } from "../training/save.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -15,7 +15,9 @@ import {
   createTrainerOn,
   type ParameterSource,
   type TrainerCore,
+  trainerEntries,
   type TrainerOptions,
+  type TrainerSettings,
 } from "../training/trainer.ts";
 
 /** The options that don't depend on where files come from. */
@@ -53,7 +55,21 @@ export type TrainerEdge<Source, Saved> = ModelEdge & {
 };
 
 const originKeys = ["config", "model", "resume"] as const;
-const optionKeys = ["sharing", "seed", "device", "threads", "optimizer", "schedule", "rows", "length", "recompute"];
+
+type Start = TrainerStart & { readonly model?: unknown; readonly resume?: unknown };
+type CheckedStart = Omit<Start, keyof TrainerOptions> &
+  TrainerSettings & { readonly device: Device; readonly seed: number };
+
+const startSchema: o.Schema<Start, CheckedStart> = o.object<Start, CheckedStart>({
+  ...trainerEntries,
+  config: o.optional(o.instance("a model's config")), // checked by the trainer, with the sharing given
+  model: o.optional(o.anything),
+  resume: o.optional(o.anything),
+  sharing: o.optional(sharingSchema),
+  seed: o.withDefault(o.number({ isWhole: true }), 0),
+  device: o.withDefault(o.device, "wasm"),
+  threads: o.optional(o.threads),
+});
 
 export async function openTrainer<Source, Saved>(
   options: TrainerStart & {
@@ -62,38 +78,41 @@ export async function openTrainer<Source, Saved>(
   },
   edge: TrainerEdge<Source, Saved>,
 ): Promise<{ readonly core: TrainerCore; readonly trainer: UnsavedTrainer }> {
-  refuseUnknownKeys("createTrainer", options, [...originKeys, ...optionKeys]);
+  const { config, model, resume, sharing, seed, device, threads, ...settings } = o.check(
+    "createTrainer",
+    startSchema,
+    options,
+  );
   const origins = originKeys.filter((key) => options[key] !== undefined);
   if (origins.length !== 1) {
     const got = origins.length === 0 ? "none" : origins.join(" and ");
     throw new TypeError(`createTrainer: exactly one of config, model and resume was required, got ${got}.`);
   }
-  const { threads = edge.cores, device = "wasm", model, resume } = options;
-  const backend = chooseBackend(device, { ...edge, threads });
-  const start = async (config: ModelConfig, source: ParameterSource, settings: TrainerOptions) => {
-    const core = await createOwnTrainer(backend, shareLayers(config, options.sharing), source, settings);
+  const backend = chooseBackend(device, { ...edge, threads: threads ?? edge.cores });
+  const start = async (config: ModelConfig, source: ParameterSource, own: TrainerSettings = settings) => {
+    const core = await createOwnTrainer(backend, shareLayers(config, sharing), source, own);
     return { core, trainer: createPublicTrainer(core) };
   };
 
   if (resume !== undefined) {
-    const saved = await edge.openSaved(resume);
+    const saved = await edge.openSaved(resume as Saved);
     try {
-      const { optimizer = saved.state.optimizer, schedule = saved.state.schedule } = options;
-      return await start(fromHfConfig(saved.checkpoint.config), saved.source, { ...options, optimizer, schedule });
+      const { optimizer = saved.state.optimizer, schedule = saved.state.schedule } = settings;
+      return await start(fromHfConfig(saved.checkpoint.config), saved.source, { ...settings, optimizer, schedule });
     } finally {
       await saved.close();
     }
   }
-  if (model === undefined) return start(options.config!, randomParameters(options.seed ?? 0), options);
+  if (model === undefined) return start(config!, randomParameters(seed));
   const loaded = loadedModelOf(model as object);
   if (loaded) {
-    const core = await createTrainerOn(inPlace(loaded, options.sharing), { steps: 0 }, options);
+    const core = await createTrainerOn(inPlace(loaded, sharing), { steps: 0 }, settings);
     return { core, trainer: createPublicTrainer(core) };
   }
-  if (isCheckpoint(model)) return start(fromHfConfig(model.config), checkpointParameters(model), options);
+  if (isCheckpoint(model)) return start(fromHfConfig(model.config), checkpointParameters(model));
   const checkpoint = await edge.openCheckpoint(model as Source);
   try {
-    return await start(fromHfConfig(checkpoint.config), checkpointParameters(checkpoint), options);
+    return await start(fromHfConfig(checkpoint.config), checkpointParameters(checkpoint));
   } finally {
     await checkpoint.close();
   }

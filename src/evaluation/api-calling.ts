@@ -3,7 +3,8 @@
  * the parser's call and the agent's answer. EM_intent: the right function; EM_structure: the right function with the right
  * arguments; ROUGE-1 and ROUGE-L (F1) of the agent's answer. The paper's data and its normalisation are unpublished.
  */
-import { refuseUnknownKeys } from "../errors.ts";
+import { progressEntries, type ProgressOptions } from "../inference/score.ts";
+import * as o from "../options.ts";
 import type { Model } from "../inference/model.ts";
 import { overlap } from "./answers.ts";
 import { parsePythonLiteral } from "./python-literal.ts";
@@ -113,12 +114,17 @@ export type ApiEvaluation = {
 };
 
 /** How dialogues are put to the model. */
-export type ApiOptions = {
+export type ApiOptions = ProgressOptions & {
   /** The most tokens of a call or an answer. Default: 128. */
-  readonly maxTokens?: number;
-  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
-  readonly signal?: AbortSignal;
+  readonly maxTokens?: number | undefined;
 };
+
+type ApiSettings = ProgressOptions & { readonly maxTokens: number };
+
+const apiSchema: o.Schema<ApiOptions, ApiSettings> = o.object<ApiOptions, ApiSettings>({
+  ...progressEntries,
+  maxTokens: o.withDefault(o.count, 128),
+});
 
 /**
  * Has the model write every PARSER and AGENT turn after the true turns before it, `ROLE: message` a line.
@@ -129,8 +135,7 @@ export async function evaluateApiCalls(
   dialogues: readonly (readonly DialogueTurn[])[],
   options: ApiOptions = {},
 ): Promise<ApiEvaluation> {
-  refuseUnknownKeys("evaluateApiCalls", options, ["maxTokens", "onProgress", "signal"]);
-  const { maxTokens = 128, onProgress, signal } = options;
+  const { maxTokens, onProgress, signal } = o.check("evaluateApiCalls", apiSchema, options);
   const asked = dialogues.flatMap((turns) =>
     turns.flatMap(({ role, message }, i) =>
       role === "USER" ? [] : [{ role, reference: message, context: `${writeTurns(turns.slice(0, i))}${role}:` }],

@@ -1,6 +1,5 @@
 /** Data files: which of those that are there holds a task's split, and the rows in it. */
-import { FormatError } from "../errors.ts";
-import { isObject } from "../formats/json.ts";
+import { FormatError, isObject } from "../errors.ts";
 import { createRow, type Row } from "./row.ts";
 import type { DataFile, Task } from "./task.ts";
 

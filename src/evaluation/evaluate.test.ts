@@ -203,10 +203,10 @@ describe("evaluate", () => {
       `"TypeError: evaluate: unknown option "limits". Did you mean "limit"?"`,
     );
     expect(await refusal({ tasks: ["piqa"], limit: 0 })).toMatchInlineSnapshot(
-      `"RangeError: limit: expected a whole number from 1 to 9007199254740991, got 0."`,
+      `"RangeError: evaluate.limit: expected a whole number of 1 or more, got 0."`,
     );
     expect(await refusal({ tasks: ["piqa"], contextLength: 4096 })).toMatchInlineSnapshot(
-      `"RangeError: contextLength: expected a whole number from 2 to 128, got 4096."`,
+      `"RangeError: evaluate.contextLength: expected a whole number from 2 to 128, got 4096."`,
     );
     expect(await refusal({ tasks: ["piqa"], fewShot: 6 })).toMatchInlineSnapshot(
       `"RangeError: fewShot: piqa has 6 rows to draw 7 examples from. Ask for fewer, or add a file with more."`,

@@ -1,9 +1,10 @@
 /** Tasks put to a model: planned (plan.ts), answered, and counted (judge.ts). */
-import { refuseUnknownKeys } from "../errors.ts";
 import type { Model } from "../inference/model.ts";
 import { scorePairs } from "../inference/score.ts";
 import { countParameters } from "../model/config.ts";
+import * as o from "../options.ts";
 import { type DataSource, MissingDataError } from "./data.ts";
+import { DEFAULT_SEED } from "./few-shot.ts";
 import { aggregate, judge, type Sample } from "./judge.ts";
 import { type PairRequest, type Plan, planTask, type PromptRequest, tokenizerOf } from "./plan.ts";
 import { strip } from "./python.ts";
@@ -39,20 +40,27 @@ export type EvaluateOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
-const evaluateKeys: readonly (keyof EvaluateOptions)[] = [
-  "tasks",
-  "data",
-  "limit",
-  "fewShot",
-  "fewShotSeed",
-  "contextLength",
-  "unconditional",
-  "samples",
-  "skipMissing",
-  "results",
-  "onProgress",
-  "signal",
-];
+/** Options of an evaluation with defaults filled in. */
+export type EvaluateSettings = Omit<EvaluateOptions, "tasks" | FilledKey> &
+  o.Filled<Pick<EvaluateOptions, FilledKey>> & { readonly tasks: readonly (string | Task)[] };
+type FilledKey = "fewShot" | "fewShotSeed" | "contextLength" | "unconditional" | "samples" | "skipMissing";
+
+function evaluateSchema(mostContext: number): o.Schema<EvaluateOptions, EvaluateSettings> {
+  return o.object<EvaluateOptions, EvaluateSettings>({
+    tasks: o.withDefault(o.oneOrMore(o.anything as o.Schema<string | Task>), "common-sense"),
+    data: o.instance("a source of data"),
+    limit: o.optional(o.count),
+    fewShot: o.withDefault(o.number({ isWhole: true, min: 0, max: 1000 }), 0),
+    fewShotSeed: o.withDefault(o.number({ isWhole: true, min: 0, max: 0xffffffff }), DEFAULT_SEED),
+    contextLength: o.withDefault(o.number({ isWhole: true, min: 2, max: mostContext }), mostContext),
+    unconditional: o.withDefault(o.flag, true),
+    samples: o.withDefault(o.flag, false),
+    skipMissing: o.withDefault(o.flag, false),
+    results: o.optional(o.instance("a store of results")),
+    onProgress: o.optional(o.callback()),
+    signal: o.optional(o.signal),
+  });
+}
 
 /** How far an evaluation is. */
 export type EvaluationProgress = {
@@ -101,17 +109,17 @@ export type TaskResult = {
  * @throws {RangeError} for unknown tasks and options out of range.
  */
 export async function evaluate(model: Model, options: EvaluateOptions): Promise<Evaluation> {
-  refuseUnknownKeys("evaluate", options, evaluateKeys);
-  checkOptions(model, options);
-  const { signal, onProgress, samples: wantsSamples = false } = options;
-  const tasks = findTasks(typeof options.tasks === "string" ? [options.tasks] : (options.tasks ?? ["common-sense"]));
+  const settings = o.check("evaluate", evaluateSchema(model.contextLength), options);
+  tokenizerOf(model);
+  const { signal, onProgress, samples: wantsSamples } = settings;
+  const tasks = findTasks(settings.tasks);
   const missing: Record<string, string> = {};
   const plans: Plan[] = [];
   for (const task of tasks) {
     try {
-      plans.push(await planTask(model, task, options));
+      plans.push(await planTask(model, task, settings));
     } catch (error) {
-      if (!(error instanceof MissingDataError && options.skipMissing)) throw error;
+      if (!(error instanceof MissingDataError && settings.skipMissing)) throw error;
       missing[task.name] = error.message;
     }
   }
@@ -119,34 +127,21 @@ export async function evaluate(model: Model, options: EvaluateOptions): Promise<
   const results: Record<string, TaskResult> = {};
   for (const plan of plans) {
     const startedAt = performance.now();
-    await answer(model, plan, options.results, signal, ({ cost }) => progress.add(plan.task.name, cost));
+    await answer(model, plan, settings.results, signal, ({ cost }) => progress.add(plan.task.name, cost));
     const samples = plan.questions.map(judge);
     results[plan.task.name] = {
       version: plan.task.version,
       documents: samples.length,
-      fewShot: options.fewShot ?? 0,
+      fewShot: settings.fewShot,
       metrics: aggregate(plan.task, samples),
       seconds: (performance.now() - startedAt) / 1000,
       ...(wantsSamples && { samples }),
     };
   }
   const { name, dtype, description } = model;
-  const contextLength = options.contextLength ?? model.contextLength;
+  const { contextLength } = settings;
   const parameters = countParameters(model.config).total;
   return { model: { name, dtype, description, contextLength, parameters }, tasks: results, missing };
-}
-
-function checkOptions(model: Model, options: EvaluateOptions): void {
-  const check = (name: "limit" | "fewShot" | "fewShotSeed" | "contextLength", least: number, most: number): void => {
-    const value = options[name];
-    if (value === undefined || (Number.isSafeInteger(value) && value >= least && value <= most)) return;
-    throw new RangeError(`${name}: expected a whole number from ${least} to ${most}, got ${String(value)}.`);
-  };
-  check("limit", 1, Number.MAX_SAFE_INTEGER);
-  check("fewShot", 0, 1000);
-  check("fewShotSeed", 0, 0xffffffff);
-  check("contextLength", 2, model.contextLength);
-  tokenizerOf(model);
 }
 
 /** Puts a plan's requests to the model, but for those whose answers are stored. */

@@ -3,8 +3,8 @@ import type { Model } from "../inference/model.ts";
 import { type EncodedPair, encodePair, prefixToken } from "../inference/score.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { readTaskRows } from "./data.ts";
-import type { EvaluateOptions } from "./evaluate.ts";
-import { createExampleSampler, DEFAULT_SEED, noExamples } from "./few-shot.ts";
+import type { EvaluateSettings } from "./evaluate.ts";
+import { createExampleSampler, noExamples } from "./few-shot.ts";
 import {
   type ChoiceItem,
   createItems,
@@ -72,16 +72,8 @@ const ANSWER_COST = 16;
  * @throws {MissingDataError} if the task's file is not in the data.
  * @throws {RangeError} if the context is too short for the task, or the task takes no examples.
  */
-export async function planTask(model: Model, task: Task, options: EvaluateOptions): Promise<Plan> {
-  const {
-    data,
-    fewShot = 0,
-    fewShotSeed = DEFAULT_SEED,
-    limit,
-    unconditional: withUnconditional = true,
-    signal,
-  } = options;
-  const contextLength = options.contextLength ?? model.contextLength;
+export async function planTask(model: Model, task: Task, settings: EvaluateSettings): Promise<Plan> {
+  const { data, fewShot, fewShotSeed, limit, unconditional: withUnconditional, contextLength, signal } = settings;
   const rows = await readTaskRows(data, task, signal);
   const documents = task.prepare?.(rows) ?? rows;
   if (fewShot > 0 && task.kind === "rolling") {

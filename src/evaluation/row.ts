@@ -1,6 +1,5 @@
 /** A row of a data file, read by field name. Names in one call are alternatives: the first that the row has counts. */
-import { FormatError } from "../errors.ts";
-import { isObject } from "../formats/json.ts";
+import { FormatError, isObject } from "../errors.ts";
 
 /** A row, read with checks. @throws {FormatError} that names row and field where a field is not what was asked for. */
 export type Row = {

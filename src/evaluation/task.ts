@@ -1,5 +1,5 @@
 /** What a task is: where its data lies, and what a document asks of the model. docs/evaluation.md shows how to add one. */
-import { refuseUnknownKeys } from "../errors.ts";
+import * as o from "../options.ts";
 import type { Row } from "./row.ts";
 
 /** A split of a data set, as it lies in a folder and on the Hugging Face Hub. */
@@ -7,8 +7,10 @@ export type DataFile = {
   /** Names in a local folder, without ending; the first that is there counts. */
   readonly names: readonly string[];
   /** The data set on the Hub. A task of one's own may have none. */
-  readonly hub?: { readonly dataset: string; readonly config: string; readonly split: string };
+  readonly hub?: HubFile;
 };
+
+type HubFile = { readonly dataset: string; readonly config: string; readonly split: string };
 
 type TaskBase = {
   /** The harness's name, if it has this task. */
@@ -97,46 +99,53 @@ export type RollingDocument = {
 /** A task of any kind. */
 export type Task = ChoiceTask | GenerateTask | LikelihoodTask | RollingTask;
 
-/** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown. */
+const isFilledList = (value: unknown): boolean => Array.isArray(value) && value.length > 0;
+const dataFile = o.jsonObject<DataFile>({
+  names: o.thing<readonly string[]>("a list of file names without their ending", isFilledList),
+  hub: o.optional(o.jsonObject<HubFile>({ dataset: o.text, config: o.text, split: o.text })),
+});
+
+const baseEntries: o.Entries<o.Unknown<TaskBase>, TaskBase> = {
+  name: o.thing<string>("a word such as my_task", (value) => typeof value === "string" && /^[\w.:@/-]+$/.test(value)),
+  version: o.number(),
+  data: dataFile,
+  examples: o.optional(o.list(dataFile)),
+  drawsOneMore: o.optional(o.flag),
+  description: o.optional(o.string),
+  exampleDelimiter: o.optional(o.string),
+  prepare: o.optional(o.callback<(rows: readonly Row[]) => readonly Row[]>()),
+};
+const document = o.callback<never>();
+
+const taskSchemas: { readonly [K in Task["kind"]]: o.Schema<unknown, Extract<Task, { readonly kind: K }>> } = {
+  choice: o.jsonObject<ChoiceTask>({
+    ...baseEntries,
+    kind: o.choice("choice"),
+    document,
+    paperRule: o.optional(o.choice("characters", "unconditional")),
+  }),
+  generate: o.jsonObject<GenerateTask>({
+    ...baseEntries,
+    kind: o.choice("generate"),
+    document,
+    until: o.thing<readonly string[]>("a list of strings that end an answer", isFilledList),
+    maxTokens: o.optional(o.count),
+    ignore: o.optional(o.thing<RegExp>("a regular expression", (value) => value instanceof RegExp)),
+  }),
+  likelihood: o.jsonObject<LikelihoodTask>({ ...baseEntries, kind: o.choice("likelihood"), document }),
+  rolling: o.jsonObject<RollingTask>({
+    ...baseEntries,
+    kind: o.choice("rolling"),
+    document,
+    windows: o.choice("rolling", "chunks"),
+  }),
+};
+const kind = o.choice(...(Object.keys(taskSchemas) as Task["kind"][]));
+
+/** Checks a task of one's own. @throws {TypeError} that names what is missing or unknown, {RangeError} for what is out of range. */
 export function defineTask<T extends Task>(task: T): T {
-  const { name, kind, data, document } = task as Partial<Task>;
-  if (typeof name !== "string" || !/^[\w.:@/-]+$/.test(name)) {
-    throw new TypeError(`task: "name" must be a word such as my_task, got ${JSON.stringify(name)}.`);
-  }
-  if (kind === undefined || !Object.hasOwn(ownKeys, kind)) {
-    const kinds = Object.keys(ownKeys).join(", ");
-    throw new TypeError(`task ${name}: "kind" must be one of ${kinds}, got ${JSON.stringify(kind)}.`);
-  }
-  if (typeof document !== "function") {
-    throw new TypeError(`task ${name}: "document" must be a function that reads a row.`);
-  }
-  if (!Array.isArray(data?.names) || data.names.length === 0) {
-    throw new TypeError(`task ${name}: "data" must be { names: ["file-name-without-ending"] }.`);
-  }
-  refuseUnknownKeys(`task ${name}`, task, [...baseKeys, ...ownKeys[kind]]);
-  if (task.kind === "generate" && !(Array.isArray(task.until) && task.until.length > 0)) {
-    throw new TypeError(`task ${name}: "until" must be a list of strings that end an answer.`);
-  }
+  const where = `task ${task.name}`;
+  const schema: o.Schema<unknown> = taskSchemas[o.check(`${where}.kind`, kind, task.kind)];
+  o.check(where, schema, task);
   return task;
 }
-
-/** What a task of each kind may have besides `baseKeys`. */
-const ownKeys: Readonly<Record<Task["kind"], readonly string[]>> = {
-  choice: ["paperRule"],
-  generate: ["until", "maxTokens", "ignore"],
-  likelihood: [],
-  rolling: ["windows"],
-};
-
-const baseKeys = [
-  "name",
-  "version",
-  "kind",
-  "data",
-  "examples",
-  "drawsOneMore",
-  "description",
-  "exampleDelimiter",
-  "prepare",
-  "document",
-];

@@ -75,7 +75,7 @@ describe("parseHfConfig", () => {
 
   test("refuses what would silently change results", () => {
     expect(() => parse({ model_type: "gpt2" })).toThrowErrorMatchingInlineSnapshot(
-      `[FormatError: config.json: model_type must be "llama" or "mobilellm", got "gpt2". Other architectures compute something else.]`,
+      `[FormatError: config.json: model_type must be "llama", "mobilellm" or "qwen3", got "gpt2". Other architectures compute something else.]`,
     );
     expect(() => parse({ attention_bias: true })).toThrowErrorMatchingInlineSnapshot(
       `[FormatError: config.json: attention_bias must be false, got true: biases are not supported.]`,

@@ -2,8 +2,7 @@
  * config.json of a Llama-like model (model_type `llama`, `mobilellm` or `qwen3`), checked and with defaults filled in.
  * Field names are Hugging Face's. GGUF metadata is translated into the same shape (formats/gguf).
  */
-import { FormatError } from "../errors.ts";
-import { describe, isObject } from "./json.ts";
+import { describe, FormatError, isObject } from "../errors.ts";
 
 const modelTypes = ["llama", "mobilellm", "qwen3"] as const;
 

@@ -1,9 +1,9 @@
 /** A folder as Hugging Face lays it out: config.json, weights in one or several files, tokenizer files. */
-import { FormatError } from "../errors.ts";
+import { describe, FormatError, isObject } from "../errors.ts";
 import { readWhole, type ByteSource } from "./bytes.ts";
 import type { Checkpoint, TensorEntry, TokenizerFiles } from "./checkpoint.ts";
 import { parseHfConfig, tokenIds, type HfConfig } from "./hf-config.ts";
-import { decodeUtf8, describe, isObject, parseJsonObject } from "./json.ts";
+import { decodeUtf8, parseJsonObject } from "./json.ts";
 import { readPytorchBin } from "./pytorch-bin.ts";
 import { checkTensors } from "./required-tensors.ts";
 import { readSafetensors } from "./safetensors.ts";

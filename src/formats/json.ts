@@ -1,5 +1,5 @@
 /** JSON from files that may be damaged or hostile: strict UTF-8, and a FormatError that names the file. */
-import { FormatError } from "../errors.ts";
+import { describe, FormatError, isObject } from "../errors.ts";
 
 /** Parses a JSON object. @throws {FormatError} naming `file` if the bytes are none. */
 export function parseJsonObject(bytes: Uint8Array, file: string): Record<string, unknown> {
@@ -21,22 +21,4 @@ export function printJson(value: unknown): string {
 /** Decodes strict UTF-8. @throws {TypeError} for anything else. */
 export function decodeUtf8(bytes: Uint8Array): string {
   return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-}
-
-/** Whether a parsed value is an object, neither null nor a list. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Writes a value for a message, cut short. */
-export function describe(value: unknown): string {
-  // JSON.parse takes any depth, JSON.stringify recurses: a hostile file must not get a stack overflow out of a message.
-  if (Array.isArray(value) && value.some(isNested)) return `an array of ${value.length} values`;
-  if (isObject(value) && Object.values(value).some(isNested)) return "an object";
-  const text = JSON.stringify(value) ?? String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
-}
-
-function isNested(value: unknown): boolean {
-  return typeof value === "object" && value !== null;
 }

@@ -9,6 +9,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FormatError } from "../errors.ts";
+import * as o from "../options.ts";
 import { type HubId, isCommit, leadsOut, readIfThere, sizeOf } from "./node-hub-cache.ts";
 
 /** How far a download is. */
@@ -35,6 +36,16 @@ export type HubOptions = {
   /** Takes the place of the platform's fetch, as proxies and tests need it. */
   readonly fetch?: typeof fetch | undefined;
 };
+
+export const hubSchema: o.Schema<HubOptions> = o.object({
+  token: o.optional(o.text),
+  endpoint: o.optional(o.text),
+  cacheDir: o.optional(o.text),
+  offline: o.optional(o.flag),
+  onProgress: o.optional(o.callback()),
+  signal: o.optional(o.signal),
+  fetch: o.optional(o.callback()),
+});
 
 /** The Hub refused, or could not be reached. */
 export class HubError extends Error {

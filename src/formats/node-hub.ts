@@ -27,7 +27,7 @@ import {
 } from "./node-hub-download.ts";
 import { parseJsonObject } from "./json.ts";
 
-export type { HubOptions, HubProgress } from "./node-hub-download.ts";
+export { type HubOptions, type HubProgress, hubSchema } from "./node-hub-download.ts";
 
 const alwaysWanted = [
   "config.json",

@@ -5,6 +5,7 @@ import type { TokenizerFiles } from "./checkpoint.ts";
 import { openGgufTokenizer } from "./gguf/gguf-llama.ts";
 import { MAX_TOKENIZER_BYTES, readTokenizerFiles } from "./hf-folder.ts";
 import { fileSource, folderFiles, isFolder } from "./node-files.ts";
+import { settleFolder } from "./node-folder.ts";
 
 /**
  * Reads what tells of a tokenizer.
@@ -12,6 +13,7 @@ import { fileSource, folderFiles, isFolder } from "./node-files.ts";
  * tokenizer_config.json counts.
  */
 export async function openTokenizerFiles(path: string): Promise<TokenizerFiles> {
+  await settleFolder(path);
   if (await isFolder(path)) return readFolder(path);
   const file = await fileSource(path);
   try {

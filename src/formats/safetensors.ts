@@ -2,11 +2,11 @@
  * safetensors: 8 bytes of header length (little-endian), a JSON header `{ name: { dtype, shape, data_offsets } }`, and the
  * tensors' bytes end to end (huggingface/safetensors, "Format"). Nothing in it can run; what remains is to trust no number.
  */
-import { FormatError } from "../errors.ts";
+import { describe, FormatError, isObject } from "../errors.ts";
 import { blockLayout } from "../tensor/encoding.ts";
 import { readBytes, type ByteSink, type ByteSource } from "./bytes.ts";
 import { elementCount, type TensorEntry } from "./checkpoint.ts";
-import { decodeUtf8, describe, isObject } from "./json.ts";
+import { decodeUtf8 } from "./json.ts";
 
 /** The first 8 bytes can claim 2⁶⁴ bytes of header. The limit is the reference implementation's. */
 const MAX_HEADER_BYTES = 100_000_000;

@@ -1,9 +1,9 @@
 /** Text generation: prefill, then one token after the other, as a stream of pieces with a summary at the end. */
-import { refuseUnknownKeys } from "../errors.ts";
-import { createSampler, samplerKeys, type Sampler, type SamplerOptions } from "./sampler.ts";
+import * as o from "../options.ts";
+import { type Sampler, samplerEntries, type SamplerOptions, samplerOf, type SamplerSettings } from "./sampler.ts";
 import type { Session, Turn } from "./session.ts";
 import { createStopFinder } from "./stop-strings.ts";
-import { describe, toTokens, type TextCodec } from "./tokens.ts";
+import { toTokens, type TextCodec } from "./tokens.ts";
 
 /** How a text is made, and when it ends. */
 export type GenerateOptions = SamplerOptions & {
@@ -72,15 +72,23 @@ export type Generation = AsyncIterableIterator<GenerationPiece, GenerationResult
   readonly result: Promise<GenerationResult>;
 };
 
-const generateKeys: readonly string[] = [
-  ...samplerKeys,
-  "maxTokens",
-  "stop",
-  "ignoreEos",
-  "contextOverflow",
-  "onPrefill",
-  "signal",
-] satisfies (keyof GenerateOptions)[];
+type GenerateSettings = SamplerSettings &
+  Pick<GenerateOptions, "onPrefill" | "signal"> & {
+    readonly maxTokens: number;
+    readonly stop: readonly string[];
+    readonly ignoreEos: boolean;
+    readonly contextOverflow: "stop" | "slide";
+  };
+
+const generateSchema: o.Schema<GenerateOptions, GenerateSettings> = o.object<GenerateOptions, GenerateSettings>({
+  ...samplerEntries,
+  maxTokens: o.withDefault(o.countOrInfinity, Infinity),
+  stop: o.withDefault(o.oneOrMore(o.text), []),
+  ignoreEos: o.withDefault(o.flag, false),
+  contextOverflow: o.withDefault(o.choice("stop", "slide"), "stop"),
+  onPrefill: o.optional(o.callback()),
+  signal: o.optional(o.signal),
+});
 
 /**
  * Streams text until end-of-text, a stop string, `maxTokens` new tokens or a full context, one piece a token.
@@ -179,25 +187,11 @@ export function planGeneration(
   prompt: string | ArrayLike<number>,
   options: GenerateOptions,
 ): Plan {
-  refuseUnknownKeys("generate", options, generateKeys);
-  const { maxTokens = Infinity, ignoreEos = false, contextOverflow = "stop", onPrefill, signal } = options;
-  if (maxTokens !== Infinity && !(Number.isSafeInteger(maxTokens) && maxTokens >= 1)) {
-    throw new RangeError(`maxTokens: expected a whole number of 1 or more, got ${describe(maxTokens)}.`);
-  }
-  if (typeof ignoreEos !== "boolean") {
-    throw new TypeError(`ignoreEos: expected true or false, got ${describe(ignoreEos)}.`);
-  }
-  if (contextOverflow !== "stop" && contextOverflow !== "slide") {
-    throw new RangeError(`contextOverflow: expected "stop" or "slide", got ${describe(contextOverflow)}.`);
-  }
-  if (signal !== undefined && typeof signal.throwIfAborted !== "function") {
-    throw new TypeError(`signal: expected an AbortSignal, got ${describe(signal)}.`);
-  }
-  const stops = checkStops(options.stop);
+  const settings = o.check("generate", generateSchema, options);
+  const { maxTokens, stop: stops, ignoreEos, contextOverflow, onPrefill, signal } = settings;
   if (stops.length > 0 && !tokenizer) {
     throw new TypeError("stop: this model came without a tokenizer, so no text can be compared. Use maxTokens.");
   }
-  const sampler = createSampler(pickSamplerOptions(options));
   const promptTokens = toTokens("generate", prompt, tokenizer, session.vocabSize);
   if (promptTokens.length === 0) {
     throw new RangeError("generate: the prompt must have at least one token, got none. Start with the bos token.");
@@ -209,7 +203,7 @@ export function planGeneration(
   }
   return {
     promptTokens,
-    sampler,
+    sampler: samplerOf(settings),
     decoder: tokenizer?.createDecoder(promptTokens) ?? { push: () => "", end: () => "" },
     stops,
     eosTokens: new Set(ignoreEos ? [] : [...session.eosTokens, ...(tokenizer?.eosTokens ?? [])]),
@@ -218,24 +212,6 @@ export function planGeneration(
     onPrefill,
     signal,
   };
-}
-
-function checkStops(stop: GenerateOptions["stop"]): readonly string[] {
-  if (stop === undefined) return [];
-  const stops: unknown = typeof stop === "string" ? [stop] : stop;
-  if (!Array.isArray(stops)) {
-    throw new TypeError(`stop: expected a string or an array of strings, got ${describe(stops)}.`);
-  }
-  for (const [i, entry] of stops.entries()) {
-    if (typeof entry !== "string") throw new TypeError(`stop[${i}]: expected a string, got ${describe(entry)}.`);
-    if (entry === "") throw new RangeError(`stop[${i}]: expected at least one character, got "".`);
-  }
-  return [...(stops as string[])];
-}
-
-function pickSamplerOptions(options: GenerateOptions): SamplerOptions {
-  const { temperature, topK, topP, minP, repetitionPenalty, seed } = options;
-  return { temperature, topK, topP, minP, repetitionPenalty, seed };
 }
 
 async function* run(

@@ -3,9 +3,8 @@
  * processors: repetition penalty, temperature, top-k, top-p, min-p. What is left is drawn from in proportion.
  */
 import { createRandom } from "../random.ts";
-import { refuseUnknownKeys } from "../errors.ts";
+import * as o from "../options.ts";
 import { argmax, logSumExp } from "./log-softmax.ts";
-import { describe } from "./tokens.ts";
 
 /** How the next token is chosen. */
 export type SamplerOptions = {
@@ -41,32 +40,30 @@ export type Sampler = {
   sample(logits: Float32Array, history: ArrayLike<number>): Sample;
 };
 
-/** The names of all sampler options. */
-export const samplerKeys: readonly (keyof SamplerOptions)[] = [
-  "temperature",
-  "topK",
-  "topP",
-  "minP",
-  "repetitionPenalty",
-  "seed",
-];
+/** Sampler options with defaults filled in. */
+export type SamplerSettings = {
+  readonly [K in keyof SamplerOptions]-?: K extends "seed" ? number | undefined : number;
+};
+
+export const samplerEntries: o.Entries<SamplerOptions, SamplerSettings> = {
+  temperature: o.withDefault(o.number({ min: 0 }), 0.8),
+  topK: o.withDefault(o.number({ isWhole: true, min: 0 }, "a whole number of 0 or more (0: off)"), 0),
+  topP: o.withDefault(o.number({ above: 0, max: 1 }), 1),
+  minP: o.withDefault(o.number({ min: 0, max: 1 }), 0),
+  repetitionPenalty: o.withDefault(o.positive, 1),
+  seed: o.optional(o.number({ isWhole: true })),
+};
+
+const samplerSchema: o.Schema<SamplerOptions, SamplerSettings> = o.object(samplerEntries);
 
 /** Makes a sampler. @throws {RangeError} naming the option that is out of range. @throws {TypeError} for an unknown option. */
 export function createSampler(options: SamplerOptions = {}): Sampler {
-  refuseUnknownKeys("sampler", options, samplerKeys);
-  const { temperature = 0.8, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1, seed = randomSeed() } = options;
-  checkOption("temperature", temperature, "a number of 0 or more", temperature >= 0 && temperature < Infinity);
-  checkOption("topK", topK, "a whole number of 0 or more (0: off)", Number.isSafeInteger(topK) && topK >= 0);
-  checkOption("topP", topP, "a number above 0, up to 1", topP > 0 && topP <= 1);
-  checkOption("minP", minP, "a number from 0 to 1", minP >= 0 && minP <= 1);
-  checkOption(
-    "repetitionPenalty",
-    repetitionPenalty,
-    "a number above 0",
-    repetitionPenalty > 0 && repetitionPenalty < Infinity,
-  );
-  checkOption("seed", seed, "a whole number", Number.isSafeInteger(seed));
+  return samplerOf(o.check("sampler", samplerSchema, options));
+}
 
+/** Makes a sampler by checked options. */
+export function samplerOf(settings: SamplerSettings): Sampler {
+  const { temperature, topK, topP, minP, repetitionPenalty, seed = randomSeed() } = settings;
   const random = createRandom(seed);
   let ids = new Int32Array(0); // the tokens still in the draw, in order
   let weights = new Float64Array(0); // theirs, in proportion to their probabilities; the likeliest has 1
@@ -116,12 +113,6 @@ export function createSampler(options: SamplerOptions = {}): Sampler {
 /** Draws a seed of 32 bits from the platform's secure random numbers. */
 function randomSeed(): number {
   return globalThis.crypto.getRandomValues(new Uint32Array(1))[0]!;
-}
-
-function checkOption(option: string, value: unknown, expected: string, isValid: boolean): void {
-  if (typeof value !== "number" || !isValid) {
-    throw new RangeError(`${option}: expected ${expected}, got ${describe(value)}.`);
-  }
 }
 
 /** The new value is made from the model's own logit, so a token that is there several times is penalized once. */

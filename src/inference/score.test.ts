@@ -219,10 +219,10 @@ describe("perplexity", () => {
   test("refuses options out of range", async () => {
     const { session } = setup();
     await expect(perplexity(session, text, { window: 65 })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: window: expected a whole number from 1 to 64, got 65.]`,
+      `[RangeError: perplexity.window: expected a whole number from 1 to 64, got 65.]`,
     );
     await expect(perplexity(session, text, { window: 8, stride: 9 })).rejects.toThrowErrorMatchingInlineSnapshot(
-      `[RangeError: stride: expected a whole number from 1 to 8, got 9.]`,
+      `[RangeError: perplexity.stride: expected a whole number from 1 to 8, got 9.]`,
     );
     await expect(perplexity(session, [1])).rejects.toThrowErrorMatchingInlineSnapshot(
       `[RangeError: perplexity: expected at least 2 tokens, got 1.]`,

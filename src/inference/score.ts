@@ -1,7 +1,7 @@
 /**
  * Log-likelihoods of given text, as EleutherAI's lm-evaluation-harness (0.4) defines them, so that results compare.
  */
-import { refuseUnknownKeys } from "../errors.ts";
+import * as o from "../options.ts";
 import { planBranches } from "./branches.ts";
 import { logSumExp } from "./log-softmax.ts";
 import type { Session } from "./session.ts";
@@ -31,6 +31,13 @@ export type ProgressOptions = {
   readonly signal?: AbortSignal | undefined;
 };
 
+export const progressEntries: o.Entries<ProgressOptions> = {
+  onProgress: o.optional(o.callback()),
+  signal: o.optional(o.signal),
+};
+
+const scoreSchema: o.Schema<ProgressOptions> = o.object(progressEntries);
+
 /** A request as token ids: what the model reads and what it is asked about. */
 export type EncodedPair = { readonly context: readonly number[]; readonly continuation: readonly number[] };
 
@@ -45,8 +52,7 @@ export async function score(
   requests: readonly ScoreRequest[],
   options: ProgressOptions = {},
 ): Promise<Score[]> {
-  refuseUnknownKeys("score", options, ["onProgress", "signal"]);
-  const { onProgress, signal } = options;
+  const { onProgress, signal } = o.check("score", scoreSchema, options);
   const pairs = requests.map((request, i) => encodePair(`score: requests[${i}]`, session, tokenizer, request));
   const scores: Score[] = Array.from({ length: requests.length });
   let done = 0;
@@ -187,6 +193,17 @@ export type PerplexityOptions = ProgressOptions & {
   readonly stride?: number | undefined;
 };
 
+function perplexitySchema(contextLength: number): o.Schema<PerplexityOptions, ProgressOptions & Windows> {
+  const size = o.number({ isWhole: true, min: 1, max: contextLength });
+  const given = o.object<PerplexityOptions>({ ...progressEntries, window: o.optional(size), stride: o.optional(size) });
+  return o.derived(given, ({ window = contextLength, stride = window, ...rest }, refuse) => {
+    if (stride > window) refuse("stride", `expected a whole number from 1 to ${window}, got ${stride}.`);
+    return { ...rest, window, stride };
+  });
+}
+
+type Windows = { readonly window: number; readonly stride: number };
+
 /** How well a text is predicted. */
 export type Perplexity = {
   /** Sum of the negative log-likelihoods, in nats. */
@@ -206,12 +223,8 @@ export async function perplexity(
   tokens: ArrayLike<number>,
   options: PerplexityOptions = {},
 ): Promise<Perplexity> {
-  refuseUnknownKeys("perplexity", options, ["window", "stride", "onProgress", "signal"]);
   const { vocabSize, contextLength } = session;
-  const { window = contextLength, onProgress, signal } = options;
-  checkCount("window", window, contextLength);
-  const { stride = window } = options;
-  checkCount("stride", stride, window);
+  const { window, stride, onProgress, signal } = o.check("perplexity", perplexitySchema(contextLength), options);
   const checked = checkTokens("perplexity", tokens, vocabSize);
   const total = checked.length - 1;
   if (total < 1) throw new RangeError(`perplexity: expected at least 2 tokens, got ${checked.length}.`);
@@ -239,10 +252,4 @@ export async function perplexity(
     onProgress?.({ done, total });
   }
   return { nll, tokens: total, perplexity: Math.exp(nll / total) };
-}
-
-function checkCount(option: string, value: number, limit: number): void {
-  if (!Number.isSafeInteger(value) || value < 1 || value > limit) {
-    throw new RangeError(`${option}: expected a whole number from 1 to ${limit}, got ${describe(value)}.`);
-  }
 }

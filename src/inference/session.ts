@@ -2,7 +2,8 @@
  * A session owns a runner's key/value cache. It remembers which tokens the cache holds, so that text which starts like
  * the text before it is not run again, and it lets one operation at the runner at a time.
  */
-import { FormatError, refuseUnknownKeys } from "../errors.ts";
+import { FormatError } from "../errors.ts";
+import * as o from "../options.ts";
 import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
 import { type Batch, batchOf } from "./batch.ts";
 import type { Branches, BranchPlan } from "./branches.ts";
@@ -23,6 +24,16 @@ export type FeedOptions = {
   readonly onPrefill?: ((progress: { readonly done: number; readonly total: number }) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 };
+
+const sessionSchema: o.Schema<SessionOptions> = o.object({
+  fingerprint: o.text,
+  bosToken: o.optional(o.wholeOrZero),
+  eosTokens: o.optional(o.list(o.wholeOrZero)),
+});
+const feedSchema: o.Schema<FeedOptions> = o.object({
+  onPrefill: o.optional(o.callback()),
+  signal: o.optional(o.signal),
+});
 
 export type Fed = {
   /** The logits after the last token: (V). */
@@ -85,8 +96,7 @@ export type Session = {
 const patienceMs = 50;
 
 export function createSession(runner: Runner, options: SessionOptions): Session {
-  refuseUnknownKeys("session", options, ["fingerprint", "bosToken", "eosTokens"]);
-  const { fingerprint, bosToken, eosTokens = [] } = options;
+  const { fingerprint, bosToken, eosTokens = [] } = o.check("session", sessionSchema, options);
   const { vocabSize, contextLength, cacheRows, maxTokens, maxOutputs } = runner;
   const lock = createLock();
   let held: number[] = [];
@@ -219,7 +229,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     },
     acquire,
     feed: async (tokens, options = {}) => {
-      refuseUnknownKeys("feed", options, ["onPrefill", "signal"]);
+      o.check("feed", feedSchema, options);
       const checked = checkTokens("feed", tokens, vocabSize);
       return withTurn(options.signal, (turn) => turn.feed(checked, options));
     },

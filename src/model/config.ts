@@ -3,6 +3,7 @@
  */
 import { type HfConfig, MAX_SIZES } from "../formats/hf-config.ts";
 import { type ModelTensor, modelTensors } from "../formats/model-tensors.ts";
+import * as o from "../options.ts";
 
 /** How blocks share weights (paper, section 3.4 and Table 2). */
 export type Sharing = {
@@ -32,7 +33,7 @@ export type ModelConfig = {
   /** `swiglu`: gate, up and down; `relu`: up, ReLU, down. */
   readonly activation: "swiglu" | "relu";
   /** RMSNorm of each query and key head before it turns (Qwen3; Henry et al. 2020, arXiv:2010.04245). Default: none. */
-  readonly qkNorm?: boolean;
+  readonly qkNorm?: boolean | undefined;
   /** One matrix serves embedding and head. */
   readonly isTied: boolean;
   readonly normEps: number;
@@ -115,52 +116,53 @@ export function countParameters(config: ModelConfig): ParameterCount {
   return counts;
 }
 
-const maxSizes = {
-  dim: MAX_SIZES.hidden_size,
-  layers: MAX_SIZES.num_hidden_layers,
-  heads: MAX_SIZES.num_attention_heads,
-  kvHeads: MAX_SIZES.num_key_value_heads,
-  headSize: MAX_SIZES.head_dim,
-  hidden: MAX_SIZES.intermediate_size,
-  vocabSize: MAX_SIZES.vocab_size,
-  contextLength: MAX_SIZES.max_position_embeddings,
-} as const;
+export const sharingEntries: o.Entries<Sharing> = {
+  kind: o.choice("none", "immediate", "repeat", "reverse"),
+  repeats: size(4),
+  cache: o.choice("own", "first"),
+};
+
+export const sharingSchema: o.Schema<Sharing> = o.derived(o.object(sharingEntries), (sharing, refuse) => {
+  const { kind, repeats } = sharing;
+  if (kind === "none" && repeats !== 1) {
+    refuse("repeats", `"none" applies each block once, got ${repeats}. Choose another kind.`);
+  }
+  return sharing;
+});
+
+export const configEntries: o.Entries<ModelConfig> = {
+  dim: size(MAX_SIZES.hidden_size),
+  layers: size(MAX_SIZES.num_hidden_layers),
+  heads: size(MAX_SIZES.num_attention_heads),
+  kvHeads: size(MAX_SIZES.num_key_value_heads),
+  headSize: size(MAX_SIZES.head_dim),
+  hidden: size(MAX_SIZES.intermediate_size),
+  vocabSize: size(MAX_SIZES.vocab_size),
+  contextLength: size(MAX_SIZES.max_position_embeddings),
+  activation: o.choice("swiglu", "relu"),
+  qkNorm: o.optional(o.flag),
+  isTied: o.flag,
+  normEps: o.positive,
+  ropeTheta: o.positive,
+  sharing: sharingSchema,
+  bosToken: o.optional(o.wholeOrZero),
+  eosTokens: o.list(o.wholeOrZero),
+};
+
+export const configSchema: o.Schema<ModelConfig> = o.derived(o.object(configEntries), (config, refuse) => {
+  const { heads, kvHeads, headSize } = config;
+  if (heads % kvHeads !== 0) refuse("kvHeads", `must divide heads (${heads}), got ${kvHeads}.`);
+  if (headSize % 2 !== 0) refuse("headSize", `must be even for rotary pairs, got ${headSize}.`);
+  return config;
+});
+
+function size(max: number): o.Schema<number> {
+  return o.number({ isWhole: true, min: 1, max });
+}
 
 /** Checks each field and the relations between them. @throws {RangeError} naming the first field that is off. */
 export function checkConfig(config: ModelConfig): void {
-  for (const key of Object.keys(maxSizes) as (keyof typeof maxSizes)[]) {
-    const value = config[key];
-    const largest = maxSizes[key];
-    if (!Number.isInteger(value) || value < 1 || value > largest) {
-      throw new RangeError(`config.${key}: expected a whole number from 1 to ${largest}, got ${String(value)}.`);
-    }
-  }
-  if (config.heads % config.kvHeads !== 0) {
-    throw new RangeError(`config.kvHeads: must divide heads (${config.heads}), got ${config.kvHeads}.`);
-  }
-  if (config.headSize % 2 !== 0) {
-    throw new RangeError(`config.headSize: must be even for rotary pairs, got ${config.headSize}.`);
-  }
-  if (!(config.normEps > 0)) throw new RangeError(`config.normEps: must be positive, got ${config.normEps}.`);
-  if (!(config.ropeTheta > 0)) throw new RangeError(`config.ropeTheta: must be positive, got ${config.ropeTheta}.`);
-  checkSharing(config.sharing);
-}
-
-function checkSharing(sharing: Sharing): void {
-  const kinds = ["none", "immediate", "repeat", "reverse"];
-  if (!kinds.includes(sharing.kind)) {
-    throw new RangeError(`sharing.kind: expected one of ${kinds.join(", ")}, got ${JSON.stringify(sharing.kind)}.`);
-  }
-  const { repeats } = sharing;
-  if (!Number.isInteger(repeats) || repeats < 1 || repeats > 4) {
-    throw new RangeError(`sharing.repeats: expected 1 to 4, got ${String(repeats)}.`);
-  }
-  if (sharing.kind === "none" && repeats !== 1) {
-    throw new RangeError(`sharing.repeats: "none" applies each block once, got ${repeats}. Choose another kind.`);
-  }
-  if (sharing.cache !== "own" && sharing.cache !== "first") {
-    throw new RangeError(`sharing.cache: expected "own" or "first", got ${JSON.stringify(sharing.cache)}.`);
-  }
+  o.check("config", configSchema, config);
 }
 
 /** The model that a config.json describes. `layer_sharing` means each block twice in a row (MobileLLM-LS). */

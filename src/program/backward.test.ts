@@ -76,7 +76,7 @@ async function gradientsOf(
   { program, inputs, gradients }: Graph,
 ): Promise<Map<string, Float32Array>> {
   const machine = await backend.open();
-  const { run } = await machine.prepare(program);
+  const prepared = await machine.prepare(program);
   for (const tensor of inputs) {
     const random = createRandom(Number.parseInt(tensor.name.replace(/\d$/, ""), 36));
     const rows = maxRows(tensor, limits);
@@ -89,7 +89,7 @@ async function gradientsOf(
     if (tensor.kind === "weight") await machine.upload(tensor, 0, rows, "F32", bytes);
     else await machine.write(tensor, 0, bytes);
   }
-  await run({ tokens: limits.tokens, position: 0, outputs: 0, length: 4 });
+  await prepared.run({ tokens: limits.tokens, position: 0, outputs: 0, length: 4 });
   const results = new Map<string, Float32Array>();
   for (const [name, gradient] of gradients) {
     const length = maxRows(gradient, limits) * gradient.cols;

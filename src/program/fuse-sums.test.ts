@@ -87,10 +87,13 @@ async function valuesOf(backend: Backend, body: (r: Recorder) => Tensor): Promis
   const bytes = (): Uint8Array<ArrayBuffer> =>
     new Uint8Array(Float32Array.from({ length: 12 }, () => random.normal()).buffer);
   const machine = await backend.open();
-  const { run } = await machine.prepare(program);
+  const prepared = await machine.prepare(program);
   await machine.upload(w, 0, 3, "F32", bytes().slice(0, 36));
   const inputs = [{ tensor: x, bytes: bytes() }];
-  const result = await run({ tokens: 4, position: 0, outputs: 0 }, { inputs, output: { tensor: y, length: 48 } });
+  const result = await prepared.run(
+    { tokens: 4, position: 0, outputs: 0 },
+    { inputs, output: { tensor: y, length: 48 } },
+  );
   await machine.dispose();
   return new Float32Array(result.slice().buffer);
 }

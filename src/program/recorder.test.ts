@@ -141,7 +141,7 @@ describe("refuses operands that do not fit together", () => {
 
   it("a norm", () => {
     expect(() => r.rmsnorm({ x, gain: weight("gain", 1, 5), eps: 0 })).toThrowErrorMatchingInlineSnapshot(
-      `[ShapeError: rmsnorm: gain must be a row as wide as x, got x (tokens, 6) and gain (1, 5). Is the checkpoint from another preset?]`,
+      `[ShapeError: rmsnorm: gain must be a row as wide as x or one of its heads, got x (tokens, 6) and gain (1, 5). Is the checkpoint from another preset?]`,
     );
   });
 

@@ -5,7 +5,7 @@ import { FormatError, oneLine } from "../errors.ts";
 /** One turn of a conversation; `role` is mostly `system`, `user` or `assistant`. */
 export type ChatMessage = { readonly role: string; readonly content: string };
 /** How a conversation is rendered; `addGenerationPrompt` ends it with the start of an answer. Default: false. */
-export type ChatOptions = { readonly addGenerationPrompt?: boolean };
+export type ChatOptions = { readonly addGenerationPrompt?: boolean | undefined };
 
 /** Compiles a chat template when it is first used: most runs never chat. */
 export function createChatRenderer(

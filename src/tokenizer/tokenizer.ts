@@ -1,7 +1,8 @@
 /**
  * The Tokenizer that the rest of the package sees, whatever file it came from.
  */
-import { FormatError, refuseUnknownKeys } from "../errors.ts";
+import { FormatError } from "../errors.ts";
+import * as o from "../options.ts";
 import { createChatRenderer, type ChatMessage, type ChatOptions } from "./chat-template.ts";
 import type { TokenizerParts } from "./parts.ts";
 import { createUtf8Stream, toWellFormed, type Utf8Stream } from "./utf8.ts";
@@ -9,13 +10,13 @@ import { createUtf8Stream, toWellFormed, type Utf8Stream } from "./utf8.ts";
 /** How a text becomes tokens. */
 export type EncodeOptions = {
   /** Put the beginning-of-text token in front. Default: as the tokenizer's files say. */
-  readonly addBos?: boolean;
+  readonly addBos?: boolean | undefined;
 };
 
 /** How tokens become text. */
 export type DecodeOptions = {
   /** Leave out special tokens such as `</s>`. Default false, as in transformers. */
-  readonly skipSpecial?: boolean;
+  readonly skipSpecial?: boolean | undefined;
 };
 
 /** Decodes tokens one by one. */
@@ -67,6 +68,10 @@ export type Tokenizer = {
   renderChat(messages: readonly ChatMessage[], options?: ChatOptions): string;
 };
 
+const encodeSchema: o.Schema<EncodeOptions> = o.object({ addBos: o.optional(o.flag) });
+const decodeSchema: o.Schema<DecodeOptions> = o.object({ skipSpecial: o.optional(o.flag) });
+const chatSchema: o.Schema<ChatOptions> = o.object({ addGenerationPrompt: o.optional(o.flag) });
+
 const NO_BYTES = new Uint8Array(0);
 
 /** Makes a Tokenizer. @throws {FormatError} if a special token is not in the vocabulary. */
@@ -107,7 +112,7 @@ export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
   }
 
   function decode(tokens: ArrayLike<number>, options: DecodeOptions = {}): string {
-    refuseUnknownKeys("decode", options, ["skipSpecial"]);
+    o.check("decode", decodeSchema, options);
     const decoder = createPlainDecoder(options.skipSpecial ?? false);
     let text = "";
     for (let i = 0; i < tokens.length; i++) text += decoder.push(tokens[i]!);
@@ -120,7 +125,7 @@ export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
     eosTokens: parts.eosTokens,
     chatTemplate: parts.chatTemplate,
     encode(text, options = {}) {
-      refuseUnknownKeys("encode", options, ["addBos"]);
+      o.check("encode", encodeSchema, options);
       const out: number[] = [];
       if (options.addBos ?? parts.addsBos) {
         if (bosToken === undefined) {
@@ -133,7 +138,7 @@ export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
     },
     decode,
     createDecoder(context = [], options = {}) {
-      refuseUnknownKeys("createDecoder", options, ["skipSpecial"]);
+      o.check("createDecoder", decodeSchema, options);
       const decoder = createPlainDecoder(options.skipSpecial ?? false);
       let start = 0; // special tokens that begin the context are no text: what follows them still begins one
       while (start < context.length && specialTokens.has(context[start]!)) start++;
@@ -147,7 +152,7 @@ export function assembleTokenizer(parts: TokenizerParts): Tokenizer {
     },
     isSpecial: (token) => specialTokens.has(token),
     renderChat(messages, options = {}) {
-      refuseUnknownKeys("renderChat", options, ["addGenerationPrompt"]);
+      o.check("renderChat", chatSchema, options);
       if (renderChat === undefined) {
         throw new RangeError(
           `renderChat: a chat template is required, ${name} has none. Use an instruction-tuned model.`,

@@ -38,8 +38,9 @@ function create(config: ModelConfig): Promise<TrainerCore> {
 
 async function resume(directory: string): Promise<TrainerCore> {
   const { checkpoint, state, source, ...opened } = await openTrainerFolder(directory);
+  const { optimizer, schedule } = state;
   try {
-    return await createOwnTrainer(wasm, fromHfConfig(checkpoint.config), source, state);
+    return await createOwnTrainer(wasm, fromHfConfig(checkpoint.config), source, { optimizer, schedule });
   } finally {
     await opened.close();
   }
@@ -73,7 +74,7 @@ it("leaves the folder and its files alone behind it", async () => {
 });
 
 describe("after a save that was broken off", () => {
-  const half = (): Promise<void> => writeFileIn(`${folder}.new`, "model.safetensors", "half");
+  const half = (): Promise<void> => writeFileIn(join(folder, "../.last.new"), "model.safetensors", "half");
 
   it("while it wrote, the folder is as it was", async () => {
     await half();
@@ -81,15 +82,15 @@ describe("after a save that was broken off", () => {
   });
 
   it("between its renames, the old folder is back", async () => {
-    await rename(folder, `${folder}.old`);
+    await rename(folder, join(folder, "../.last.old"));
     await half();
     expect((await resume(folder)).steps).toBe(2);
     expect(await readdir(folder)).toContain("run.json");
   });
 
   it("before it cleaned up, the new folder counts", async () => {
-    await cp(folder, `${folder}.old`, { recursive: true });
-    await writeFile(join(`${folder}.old`, "trainer.json"), "{}");
+    await cp(folder, join(folder, "../.last.old"), { recursive: true });
+    await writeFile(join(join(folder, "../.last.old"), "trainer.json"), "{}");
     expect((await resume(folder)).steps).toBe(2);
   });
 
@@ -98,8 +99,8 @@ describe("after a save that was broken off", () => {
     await trainer.step([[row]]);
     for (const interrupt of [
       half,
-      () => rename(folder, `${folder}.old`),
-      () => cp(folder, `${folder}.old`, { recursive: true }),
+      () => rename(folder, join(folder, "../.last.old")),
+      () => cp(folder, join(folder, "../.last.old"), { recursive: true }),
     ]) {
       await interrupt();
       await saveTrainer(trainer, folder, {});
@@ -127,11 +128,17 @@ describe("a damaged folder", () => {
     ["null", "a JSON object was expected, got null"],
     ["[]", "a JSON object was expected, got []"],
     ["{}", "format 1 was required, got undefined. Use the version that wrote it."],
-    ['{ "format": 1 }', "steps must be a whole number from 0, got undefined."],
-    ['{ "format": 1, "steps": -1 }', "steps must be a whole number from 0, got -1."],
-    ['{ "format": 1, "steps": 1, "optimizer": null, "schedule": {} }', "optimizer and schedule were required."],
-    ['{ "format": 1, "steps": 1, "optimizer": { "eps": "x" }, "schedule": {} }', "optimizer.eps: expected a positive"],
-    ['{ "format": 1, "steps": 1, "optimizer": { "betas": 3 }, "schedule": {} }', "optimizer.betas: expected two"],
+    ['{ "format": 1 }', "steps: required, but missing."],
+    ['{ "format": 1, "steps": -1 }', "steps: expected a whole number of 0 or more, got -1."],
+    ['{ "format": 1, "steps": 1, "optimizer": null, "schedule": {} }', "optimizer: expected an object, got null."],
+    [
+      '{ "format": 1, "steps": 1, "optimizer": { "eps": "x" }, "schedule": {} }',
+      "optimizer.eps: expected a number above 0",
+    ],
+    [
+      '{ "format": 1, "steps": 1, "optimizer": { "betas": 3 }, "schedule": {} }',
+      "optimizer.betas: expected a list of 2",
+    ],
     ['{ "format": 1, "steps": 1, "optimizer": {}, "schedule": { "steps": null } }', "schedule.steps: expected"],
   ])("with a trainer.json of %s is refused", async (text, message) => {
     await writeFile(join(folder, "trainer.json"), text);

@@ -18,16 +18,16 @@ it("has the paper's settings unless told otherwise", () => {
 });
 
 it.each([
-  [{ betas: [0.9] }, "optimizer.betas: expected two numbers from 0 to below 1, got [0.9]."],
-  [{ betas: [0.9, 1] }, "optimizer.betas: expected two numbers from 0 to below 1, got [0.9,1]."],
-  [{ betas: null }, "optimizer.betas: expected two numbers from 0 to below 1, got null."],
-  [{ eps: 0 }, "optimizer.eps: expected a positive number, got 0."],
-  [{ eps: "1" }, "optimizer.eps: expected a positive number, got 1."],
-  [{ weightDecay: -0.1 }, "optimizer.weightDecay: expected a number from 0, got -0.1."],
-  [{ weightDecay: NaN }, "optimizer.weightDecay: expected a number from 0, got NaN."],
-  [{ kind: "sgd" }, 'optimizer.kind: expected "adamw" or "muon", got "sgd".'],
-  [{ momentum: 1 }, "optimizer.momentum: expected a number from 0 to below 1, got 1."],
-  [{ clip: 0 }, "optimizer.clip: expected a positive number or null for none, got 0."],
+  [{ betas: [0.9] }, "optimizer.betas: expected a list of 2, got [0.9]."],
+  [{ betas: [0.9, 1] }, "optimizer.betas[1]: expected a number of 0 or more, below 1, got 1."],
+  [{ betas: null }, "optimizer.betas: expected a list of 2, got null."],
+  [{ eps: 0 }, "optimizer.eps: expected a number above 0, got 0."],
+  [{ eps: "1" }, 'optimizer.eps: expected a number above 0, got "1".'],
+  [{ weightDecay: -0.1 }, "optimizer.weightDecay: expected a number of 0 or more, got -0.1."],
+  [{ weightDecay: NaN }, "optimizer.weightDecay: expected a number of 0 or more, got NaN."],
+  [{ kind: "sgd" }, 'optimizer.kind: expected one of adamw, muon, got "sgd".'],
+  [{ momentum: 1 }, "optimizer.momentum: expected a number of 0 or more, below 1, got 1."],
+  [{ clip: 0 }, "optimizer.clip: expected a number above 0, or null for none, got 0."],
   [{ clipp: 1 }, 'optimizer: unknown option "clipp". Did you mean "clip"?'],
 ])("refuses %j", (options, message) => {
   expect(() => createOptimizer(options as unknown as OptimizerOptions)).toThrow(message);

@@ -1,53 +1,40 @@
 /** The optimizers' settings, and the numbers of one update. */
-import { refuseUnknownKeys } from "../errors.ts";
 import { OPTIMIZER_SETTINGS, optimizerSettings } from "../kernels/adamw/adamw.ts";
+import * as o from "../options.ts";
 
 export type OptimizerOptions = {
   /**
    * `muon` (Jordan et al. 2024, arXiv:2502.16982): matrices step in the orthogonal direction nearest to their momentum, scaled to AdamW's
    * usual step, so that a recipe's learning rate and decay hold for both. Embedding, head and gains stay with AdamW. Default: `adamw`.
    */
-  readonly kind?: "adamw" | "muon";
+  readonly kind?: "adamw" | "muon" | undefined;
   /** Of the moving averages of the gradient and its square. Default: [0.9, 0.95]. */
-  readonly betas?: readonly [number, number];
+  readonly betas?: readonly [number, number] | undefined;
   /** Default: 1e-8. */
-  readonly eps?: number;
+  readonly eps?: number | undefined;
   /** Of matrices, embedding and head among them; gains never decay. Default: 0.1. */
-  readonly weightDecay?: number;
+  readonly weightDecay?: number | undefined;
   /** The largest global norm of the gradients; null: unlimited. Default: 1. */
-  readonly clip?: number | null;
+  readonly clip?: number | null | undefined;
   /** Of Muon's moving average of the gradient. Default: 0.95. */
-  readonly momentum?: number;
+  readonly momentum?: number | undefined;
 };
 
-export type Optimizer = Required<OptimizerOptions>;
+/** Settings with nothing left open. */
+export type Optimizer = o.Filled<OptimizerOptions>;
+
+export const optimizerSchema: o.Schema<OptimizerOptions, Optimizer> = o.object({
+  kind: o.withDefault(o.choice("adamw", "muon"), "adamw"),
+  betas: o.withDefault(o.pair(o.number({ min: 0, below: 1 })), [0.9, 0.95]),
+  eps: o.withDefault(o.positive, 1e-8),
+  weightDecay: o.withDefault(o.number({ min: 0 }), 0.1),
+  clip: o.withDefault(o.orNull(o.number({ above: 0 }, "a number above 0, or null for none")), 1),
+  momentum: o.withDefault(o.number({ min: 0, below: 1 }), 0.95),
+});
 
 /** Checks and fills in. @throws {RangeError} naming the field. */
 export function createOptimizer(options: OptimizerOptions = {}): Optimizer {
-  refuseUnknownKeys("optimizer", options, ["kind", "betas", "eps", "weightDecay", "clip", "momentum"]);
-  const { kind = "adamw", betas = [0.9, 0.95], eps = 1e-8, weightDecay = 0.1, clip = 1, momentum = 0.95 } = options;
-  if (kind !== "adamw" && kind !== "muon") {
-    throw new RangeError(`optimizer.kind: expected "adamw" or "muon", got ${JSON.stringify(kind)}.`);
-  }
-  const isBeta = (beta: number): boolean => Number.isFinite(beta) && beta >= 0 && beta < 1;
-  if (!Array.isArray(betas) || betas.length !== 2 || !betas.every(isBeta)) {
-    throw new RangeError(`optimizer.betas: expected two numbers from 0 to below 1, got ${JSON.stringify(betas)}.`);
-  }
-  if (!isAbove(eps, 0)) throw new RangeError(`optimizer.eps: expected a positive number, got ${String(eps)}.`);
-  if (!(isAbove(weightDecay, 0) || weightDecay === 0)) {
-    throw new RangeError(`optimizer.weightDecay: expected a number from 0, got ${String(weightDecay)}.`);
-  }
-  if (clip !== null && !isAbove(clip, 0)) {
-    throw new RangeError(`optimizer.clip: expected a positive number or null for none, got ${String(clip)}.`);
-  }
-  if (!isBeta(momentum)) {
-    throw new RangeError(`optimizer.momentum: expected a number from 0 to below 1, got ${String(momentum)}.`);
-  }
-  return { kind, betas, eps, weightDecay, clip, momentum };
-}
-
-function isAbove(value: number, limit: number): boolean {
-  return Number.isFinite(value) && value > limit;
+  return o.check("optimizer", optimizerSchema, options);
 }
 
 /** @param step updates done before this one, from 0. */

@@ -2,17 +2,18 @@
  * A trainer as files with names: what any loader reads as a Hugging Face folder (config.json, model.safetensors), the optimizer's
  * moments beside it, and trainer.json. Where they lie is for the edge to say: in a folder, or in a page's memory.
  */
-import { FormatError } from "../errors.ts";
+import { describe, FormatError } from "../errors.ts";
 import { readWhole, type ByteSink } from "../formats/bytes.ts";
 import type { Checkpoint } from "../formats/checkpoint.ts";
 import { writeHfConfig } from "../formats/hf-config.ts";
 import { type FileSet, openHfFolder } from "../formats/hf-folder.ts";
-import { describe, isObject, parseJsonObject, printJson } from "../formats/json.ts";
+import { parseJsonObject, printJson } from "../formats/json.ts";
 import { readSafetensors, safetensorsSize, type TensorToWrite, writeSafetensors } from "../formats/safetensors.ts";
 import { toHfConfig } from "../model/config.ts";
-import { createOptimizer } from "./optimizer.ts";
+import * as o from "../options.ts";
+import { optimizerSchema } from "./optimizer.ts";
 import { readWeights } from "./parameter-sources.ts";
-import { createSchedule } from "./schedule.ts";
+import { scheduleSchema } from "./schedule.ts";
 import type { MomentName, ParameterSource, TrainerCore, TrainerState } from "./trainer.ts";
 
 const FORMAT = 1;
@@ -112,22 +113,20 @@ async function openMoments(files: FileSet, { config }: Checkpoint): Promise<Chec
   };
 }
 
+const stateSchema = o.jsonObject<TrainerState & { readonly format: number }>({
+  format: o.number(),
+  steps: o.wholeOrZero,
+  optimizer: optimizerSchema,
+  schedule: scheduleSchema,
+});
+
 function parseState(bytes: Uint8Array, path: string): TrainerState {
-  const { format, steps, optimizer, schedule } = parseJsonObject(bytes, path);
-  if (format !== FORMAT) {
+  const json = parseJsonObject(bytes, path);
+  if (json["format"] !== FORMAT) {
     throw new FormatError(
-      `${path}: format ${FORMAT} was required, got ${describe(format)}. Use the version that wrote it.`,
+      `${path}: format ${FORMAT} was required, got ${describe(json["format"])}. Use the version that wrote it.`,
     );
   }
-  if (typeof steps !== "number" || !Number.isSafeInteger(steps) || steps < 0) {
-    throw new FormatError(`${path}: steps must be a whole number from 0, got ${describe(steps)}.`);
-  }
-  if (!isObject(optimizer) || !isObject(schedule)) {
-    throw new FormatError(`${path}: optimizer and schedule were required. Use an earlier checkpoint.`);
-  }
-  try {
-    return { steps, optimizer: createOptimizer(optimizer), schedule: createSchedule(schedule) };
-  } catch (cause) {
-    throw new FormatError(`${path}: ${(cause as Error).message}`, { cause });
-  }
+  const { steps, optimizer, schedule } = o.checkFile(path, stateSchema, json);
+  return { steps, optimizer, schedule };
 }

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { createSchedule, learningRateAt, type ScheduleOptions } from "./schedule.ts";
+import { planLearningRate, learningRateAt, type ScheduleOptions } from "./schedule.ts";
 
 function rates(options: ScheduleOptions, steps: readonly number[]): number[] {
-  const schedule = createSchedule({ peak: 1, ...options });
+  const schedule = planLearningRate({ peak: 1, ...options });
   return steps.map((step) => Number(learningRateAt(schedule, step).toFixed(12)));
 }
 
@@ -42,22 +42,22 @@ describe("learning rates", () => {
 it.each([
   [{ kind: "step" }, 'schedule.kind: expected one of cosine, linear, constant, got "step".'],
   [{}, 'schedule.steps: "cosine" ends somewhere, got no number of steps. Give one.'],
-  [{ steps: 0 }, "schedule.steps: expected at least warmupSteps (0) and 1, got 0."],
-  [{ steps: 3, warmupSteps: 4 }, "schedule.steps: expected at least warmupSteps (4) and 1, got 3."],
-  [{ steps: null }, "schedule.steps: expected at least warmupSteps (0) and 1, got null."],
-  [{ steps: 3, warmupSteps: 0.5 }, "schedule.warmupSteps: expected a whole number from 0, got 0.5."],
-  [{ steps: 3, peak: 0 }, "schedule.peak: expected a positive number, got 0."],
-  [{ steps: 3, peak: Infinity }, "schedule.peak: expected a positive number, got Infinity."],
+  [{ steps: 0 }, "schedule.steps: expected a whole number of 1 or more, got 0."],
+  [{ steps: 3, warmupSteps: 4 }, "schedule.warmupSteps: expected at most schedule.steps (3), got 4."],
+  [{ steps: null }, "schedule.steps: expected a whole number of 1 or more, got null."],
+  [{ steps: 3, warmupSteps: 0.5 }, "schedule.warmupSteps: expected a whole number of 0 or more, got 0.5."],
+  [{ steps: 3, peak: 0 }, "schedule.peak: expected a number above 0, got 0."],
+  [{ steps: 3, peak: Infinity }, "schedule.peak: expected a number above 0, got Infinity."],
   [
     { steps: 9, warmupSteps: 2, decaySteps: 8 },
-    "schedule.decaySteps: expected a whole number from 0 to steps - warmupSteps (7), got 8.",
+    "schedule.decaySteps: expected at most the 7 steps after the warm-up, got 8.",
   ],
-  [{ steps: 3, floor: 1.1 }, "schedule.floor: expected a part of the peak, 0 to 1, got 1.1."],
-  [{ steps: 3, floor: "0.1" }, "schedule.floor: expected a part of the peak, 0 to 1, got 0.1."],
+  [{ steps: 3, floor: 1.1 }, "schedule.floor: expected a number from 0 to 1, got 1.1."],
+  [{ steps: 3, floor: "0.1" }, 'schedule.floor: expected a number from 0 to 1, got "0.1".'],
   [
     { steps: 3, warmup: 2 },
     'schedule: unknown option "warmup". Known: kind, peak, warmupSteps, steps, decaySteps, floor.',
   ],
 ])("refuses %j", (options, message) => {
-  expect(() => createSchedule(options as ScheduleOptions)).toThrow(message);
+  expect(() => planLearningRate(options as ScheduleOptions)).toThrow(message);
 });

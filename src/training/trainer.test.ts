@@ -139,9 +139,9 @@ it("with Muon keeps one moment of the matrices in blocks, and two of all else", 
 });
 
 it.each([
-  [{ rows: 0 }, "createTrainer: rows: expected a whole number from 1, got 0."],
-  [{ length: 2.5 }, "createTrainer: length: expected a whole number from 1, got 2.5."],
-  [{ optimizer: { clip: -1 } }, "optimizer.clip: expected a positive number or null for none, got -1."],
+  [{ rows: 0 }, "createTrainer.rows: expected a whole number of 1 or more, got 0."],
+  [{ length: 2.5 }, "createTrainer.length: expected a whole number of 1 or more, got 2.5."],
+  [{ optimizer: { clip: -1 } }, "optimizer.clip: expected a number above 0, or null for none, got -1."],
   [{ schedule: { kind: "linear" } as const }, 'schedule.steps: "linear" ends somewhere, got no number of steps.'],
 ])("refuses %j", async (options, message) => {
   await expect(open(reference, options)).rejects.toThrow(message);

@@ -7,10 +7,11 @@ import { TrainingError } from "../errors.ts";
 import { fixedCount } from "../kernels/operation.ts";
 import { checkConfig, type ModelConfig } from "../model/config.ts";
 import { createWeights, DEFAULT_CONTEXT, type LoadedModel } from "../model/load.ts";
+import * as o from "../options.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { createOptimizer, type Optimizer, type OptimizerOptions, settingsAt } from "./optimizer.ts";
+import { createOptimizer, type Optimizer, type OptimizerOptions, optimizerSchema, settingsAt } from "./optimizer.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
-import { createSchedule, learningRateAt, type Schedule, type ScheduleOptions } from "./schedule.ts";
+import { planLearningRate, learningRateAt, type Schedule, type ScheduleOptions, scheduleSchema } from "./schedule.ts";
 import { createParameters, type Parameter, recordRows, recordUpdate, type RowPrograms } from "./step-programs.ts";
 
 export type TrainerOptions = {
@@ -23,6 +24,22 @@ export type TrainerOptions = {
   /** Makes the activations within a block again for its gradients, rather than keep them: less memory, a third more work. */
   readonly recompute?: boolean | undefined;
 };
+
+/** Options whose optimizer and schedule are filled in. */
+export type TrainerSettings = Omit<TrainerOptions, "optimizer" | "schedule"> & {
+  readonly optimizer?: Optimizer | undefined;
+  readonly schedule?: Schedule | undefined;
+};
+
+export const trainerEntries: o.Entries<TrainerOptions, TrainerSettings> = {
+  optimizer: o.optional(optimizerSchema),
+  schedule: o.optional(scheduleSchema),
+  rows: o.optional(o.count),
+  length: o.optional(o.count),
+  recompute: o.optional(o.flag),
+};
+
+const trainerSchema: o.Schema<TrainerOptions, TrainerSettings> = o.object(trainerEntries);
 
 export type StepReport = {
   /** Nats for each target, the mean over micro-batches, before the update. */
@@ -122,14 +139,13 @@ export async function createTrainerOn(
   options: TrainerOptions,
 ): Promise<TrainerCore> {
   const { config, machine } = loaded;
-  checkSizes(options);
-  const optimizer = createOptimizer(options.optimizer);
-  const schedule = createSchedule(options.schedule ?? { kind: "constant" });
+  const checked = o.check("createTrainer", trainerSchema, options);
+  const { optimizer = createOptimizer(), schedule = planLearningRate({ kind: "constant" }) } = checked;
   const parameters = createParameters(loaded.weights, optimizer.kind === "muon");
   const { settings, norm, ...programs } = recordUpdate([...parameters.values()]);
   const first = {
-    rows: options.rows ?? FIRST_ROWS,
-    length: options.length ?? Math.min(FIRST_LENGTH, config.contextLength),
+    rows: checked.rows ?? FIRST_ROWS,
+    length: checked.length ?? Math.min(FIRST_LENGTH, config.contextLength),
   };
   let { steps } = source;
 
@@ -142,7 +158,7 @@ export async function createTrainerOn(
   async function prepareRows(rows: number, length: number): Promise<PreparedRows> {
     const tokens = rows * length;
     const limits = { tokens, outputs: tokens, positions: length };
-    const recorded = recordRows(config, parameters, limits, options.recompute ?? false);
+    const recorded = recordRows(config, parameters, limits, checked.recompute ?? false);
     const accumulate = await machine.prepare(recorded.accumulate.program);
     const losses = await machine.prepare(recorded.losses.program);
     return {
@@ -314,14 +330,6 @@ type PreparedRows = Omit<RowPrograms, "accumulate" | "losses"> &
 type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array };
 
 const NO_ROWS = { tokens: 0, position: 0, outputs: 0 };
-
-function checkSizes(options: TrainerOptions): void {
-  for (const key of ["rows", "length"] as const) {
-    const value = options[key] ?? 1;
-    if (Number.isInteger(value) && value >= 1) continue;
-    throw new RangeError(`createTrainer: ${key}: expected a whole number from 1, got ${String(value)}.`);
-  }
-}
 
 async function fillParameters(
   machine: Machine,

@@ -2,6 +2,7 @@
  * What the tests beside the kernels share: an operation is recorded alone, run on the WebAssembly backend and on the
  * reference, and both must agree. Inputs are normal numbers from one seed with an outlier planted in each.
  */
+import { availableParallelism } from "node:os";
 import { expect } from "vitest";
 // oxlint-disable-next-line import/no-unassigned-import -- it fails where there is no build
 import "./require-build.ts";
@@ -58,12 +59,23 @@ export const plainWasm: Backend = createWasmBackend({
   relaxed: false,
 });
 /** Two threads of the built package, which share their memory. */
-export const twoThreads: Backend = createWasmBackend({
-  spawn: () => spawnThread(new URL("../../dist/backends/wasm/worker.node.js", import.meta.url)),
-  threads: 2,
-  canShare: true,
-});
+export const twoThreads: Backend = createThreads(2);
+/** The same without fused multiply-add. */
+export const twoPlainThreads: Backend = createThreads(2, false);
+/** More threads than cores, so that some always wait for theirs. */
+export const crowdedThreads: Backend = createThreads(availableParallelism() + 3);
 allowRelaxedSimd();
+
+/** A thread of the built package, which shares its memory with nobody. */
+export const unsharedThread: Backend = createWasmBackend({ spawn: spawnBuilt, threads: 1, canShare: false });
+
+function createThreads(threads: number, relaxed = true): Backend {
+  return createWasmBackend({ spawn: spawnBuilt, threads, canShare: true, relaxed });
+}
+
+function spawnBuilt(): WorkerPort {
+  return spawnThread(new URL("../../dist/backends/wasm/worker.node.js", import.meta.url));
+}
 
 /** Runs the worker's code in this thread: the protocol without the thread. */
 function inlineWorker(): WorkerPort {

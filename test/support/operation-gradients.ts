@@ -26,7 +26,7 @@ export function expectOperationGradients({ tokens, length = tokens, record, ids 
   const r = createRecorder(limits);
   record(r);
   const [operation] = r.operations;
-  invariant(operation?.op.gradient, "an operation with a gradient was expected");
+  invariant(operation && "gradient" in operation.op, "an operation with a gradient was expected");
   const result = resultOf(operation);
   const operands = new Set(readsOf(operation).filter(({ dtype, values }) => dtype !== "i32" && !values));
   const countOf = (tensor: Tensor): number => maxRows(tensor, limits) * tensor.cols;

@@ -86,9 +86,9 @@ export async function runTraining(
     gradient: (rows, cols, values) => fill(tensor("gradient", rows, cols), values),
   });
   const machine = await backend.open();
-  const { run } = await machine.prepare({ limits, operations });
+  const prepared = await machine.prepare({ limits, operations });
   for (const [target, { buffer }] of filled) await machine.write(target, 0, new Uint8Array(buffer));
-  await run({ tokens, position: 0, outputs: 0, length });
+  await prepared.run({ tokens, position: 0, outputs: 0, length });
   const results = new Map<string, Float32Array>();
   for (const kept of tensorsOf(operations)) {
     if (kept.kind !== "output" && kept.kind !== "gradient") continue;

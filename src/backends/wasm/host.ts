@@ -7,6 +7,7 @@ import { packedBytes, type Dtype } from "../../tensor/dtype.ts";
 import type { Encoding } from "../../tensor/encoding.ts";
 import { packRows } from "../../tensor/pack.ts";
 import { unpackRows } from "../../tensor/unpack.ts";
+import { header, HEADER_BYTES } from "./header.ts";
 
 /** Sent once to every worker. */
 export type StartMessage = {
@@ -60,7 +61,10 @@ const PAGE = 65_536;
 /** 4 GiB, the reach of a 32-bit address. */
 const MAX_PAGES = 65_536;
 
-type Kernels = { readonly run: () => void; readonly follow: (thread: number, seen: number) => void };
+type Kernels = {
+  readonly run: () => void;
+  readonly follow: (thread: number, seen: number, grown: number) => number;
+};
 
 export type Host = { readonly answer: (id: number, request: Request) => Reply };
 
@@ -70,7 +74,7 @@ export function startHost(start: StartMessage): Host | undefined {
   const instance = new WebAssembly.Instance(start.module, { env: { memory } });
   const kernels = instance.exports as unknown as Kernels;
   if (start.thread > 0) {
-    kernels.follow(start.thread, 0);
+    follow(kernels, memory, start.thread);
     return undefined;
   }
   return {
@@ -83,6 +87,18 @@ export function startHost(start: StartMessage): Host | undefined {
       }
     },
   };
+}
+
+/** Stays inside the kernels until the leader quits, but for a moment whenever memory has grown. */
+function follow(kernels: Kernels, memory: WebAssembly.Memory, thread: number): void {
+  let seen = 0;
+  for (;;) {
+    // By no pages: an engine may else not tell a thread that is busy what another has added (V8 once did not).
+    memory.grow(0);
+    const words = new Int32Array(memory.buffer, 0, HEADER_BYTES / 4);
+    if (Atomics.load(words, header.quit / 4)) return;
+    seen = kernels.follow(thread, seen, Atomics.load(words, header.grown / 4));
+  }
 }
 
 function carryOut(kernels: Kernels, linear: WebAssembly.Memory, request: Request): Omit<Reply, "id"> {
@@ -140,6 +156,7 @@ function growTo(end: number, memory: WebAssembly.Memory): void {
   if (pages <= 0) return;
   try {
     memory.grow(pages);
+    Atomics.add(new Int32Array(memory.buffer, 0, HEADER_BYTES / 4), header.grown / 4, 1);
   } catch {
     throw new Error(
       `${(end / 2 ** 30).toFixed(1)} GiB were needed and not to be had. Use a smaller dtype or contextLength.`,

@@ -3,33 +3,6 @@ import { MATMUL_SCRATCH, matmulTiles, productForms } from "../../kernels/matmul/
 import { optimizerSettings, SQUARES_CHUNK } from "../../kernels/adamw/adamw.ts";
 import { forms } from "../../kernels/kernel.ts";
 
-/** 32-bit words at byte offsets from address 0 of the linear memory. */
-export const header = {
-  /** Counts replays; followers sleep on it. */
-  run: 0,
-  arrived: 4,
-  phase: 8,
-  /** The caller writes the number of the replay that shall stop at its next barrier. */
-  cancel: 12,
-  /** Set by the loop when it did. */
-  stopped: 16,
-  quit: 20,
-  threads: 24,
-  scratch: 28,
-  scratchBytes: 32,
-  /** From here on in the order of a replay's numbers: its own number, T, P, N, rows of a sequence, and its commands. */
-  number: 36,
-  tokens: 40,
-  position: 44,
-  outputs: 48,
-  length: 52,
-  commands: 56,
-  commandCount: 60,
-} as const;
-
-/** The first byte after the header, on a cache line of its own. */
-export const HEADER_BYTES = 128;
-
 /**
  * A command: [opcode, barrier before it?, rows, pointers, sizes, counts, settings], as its kernel is declared, and last how many units
  * threads have taken so far, 0 between replays.

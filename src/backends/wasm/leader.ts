@@ -1,7 +1,7 @@
 /** The workers as the machine sees them: requests to the leader, which answers them in order, and the words in shared memory. */
 import { BackendError, FormatError } from "../../errors.ts";
 import type { Reply, Request } from "./host.ts";
-import { header } from "./layout.ts";
+import { header } from "./header.ts";
 
 /** A worker, whichever runtime made it. */
 export type WorkerPort = {

@@ -10,7 +10,9 @@ import {
   COMMAND_BYTES,
   COMMAND_COUNT,
   COMMANDS,
+  GROWN,
   LENGTH,
+  NUMBER,
   OUTPUTS,
   POSITION,
   QUIT,
@@ -20,7 +22,6 @@ import {
   RUN,
   SCRATCH,
   SCRATCH_BYTES,
-  STOPPED,
   THREADS,
   TOKENS,
 } from "./generated/words.simd";
@@ -28,24 +29,29 @@ import { barrier, waitWhile } from "./threads.simd";
 
 /** Thread 0: wakes the others and runs the program once. */
 export function run(): void {
-  store<i32>(STOPPED, 0);
   atomic.add<i32>(RUN, 1);
   atomic.notify(RUN, -1);
   walk(0);
 }
 
-/** Threads 1 and up: run whenever thread 0 does, until told to quit. `seen` is the count of runs at the start. */
-export function follow(index: i32, seen: i32): void {
+/**
+ * Threads 1 and up: run whenever thread 0 does, until told to quit, or until memory has grown since `grown`: then the host makes
+ * the new pages known to this thread, and calls again.
+ * @param seen the runs before this call.
+ * @returns the runs until now.
+ */
+export function follow(index: i32, seen: i32, grown: i32): i32 {
   while (true) {
     waitWhile(RUN, seen);
+    if (atomic.load<i32>(QUIT) || atomic.load<i32>(GROWN) != grown) return seen;
     seen = atomic.load<i32>(RUN);
-    if (atomic.load<i32>(QUIT)) return;
     walk(index);
   }
 }
 
 function walk(index: i32): void {
   join(index, load<i32>(THREADS));
+  const number = load<i32>(NUMBER);
   const position = load<i32>(POSITION);
   const length = load<i32>(LENGTH);
   const scratch = <usize>load<u32>(SCRATCH) + <usize>index * <usize>load<u32>(SCRATCH_BYTES);
@@ -54,7 +60,7 @@ function walk(index: i32): void {
   let done = command; // up to the last barrier
   for (let i = 0; i < count; i++) {
     if (load<i32>(command + BARRIER)) {
-      if (barrier(done, command)) return;
+      if (barrier(number, done, command)) return;
       done = command;
     }
     let rows = load<i32>(command + ROWS);
@@ -63,5 +69,5 @@ function walk(index: i32): void {
     carryOut(command, rows, position, length, scratch);
     command += COMMAND_BYTES;
   }
-  barrier(done, command);
+  barrier(number, done, command);
 }

@@ -10,9 +10,11 @@ import { checkNumbers, type Program } from "../../program/program.ts";
 import { ROW_BLOCK } from "../../tensor/dtype.ts";
 import { isLasting, type Limits, maxRows, type RunNumbers, type Tensor } from "../../tensor/tensor.ts";
 import { type Machine, memoryClass, type MemoryReport, type PreparedProgram, type ReplayOptions } from "../backend.ts";
+import { createLine } from "../in-turn.ts";
 import { encodeCommands } from "./compile.ts";
 import type { Weight } from "./host.ts";
-import { COMMAND_WORDS, header, HEADER_BYTES } from "./layout.ts";
+import { header, HEADER_BYTES } from "./header.ts";
+import { COMMAND_WORDS } from "./layout.ts";
 import type { Leader } from "./leader.ts";
 import { type Command, formOf, lowerProgram, tensorBytes } from "./lower.ts";
 import { createHeap, type Space } from "./memory.ts";
@@ -25,6 +27,7 @@ type Resident = {
   commandsAt: number;
 };
 
+type Lowered = Pick<Resident, "commands" | "plan"> & { readonly needRows: ReadonlySet<Tensor> };
 type Lasting = Space & { readonly limits: Limits };
 
 export function createMachine(leader: Leader, threads: number, description: string): Machine {
@@ -36,14 +39,7 @@ export function createMachine(leader: Leader, threads: number, description: stri
   let totalBytes = HEADER_BYTES;
   let scratch = { at: HEADER_BYTES, bytes: 0 };
   let replays = 0;
-  /** Requests are made one after the other. */
-  let line: Promise<unknown> = Promise.resolve();
-
-  function inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const turn = line.then(work);
-    line = turn.catch(() => {});
-    return turn;
-  }
+  const inTurn = createLine();
 
   function limitsOf(tensor: Tensor): Limits {
     return lasting.get(tensor)?.limits ?? [...residents].find(({ plan }) => plan.offset.has(tensor))!.program.limits;
@@ -69,8 +65,9 @@ export function createMachine(leader: Leader, threads: number, description: stri
     return { address: addressOf(tensor), dtype, isBlocked, rows: maxRows(tensor, limitsOf(tensor)), cols };
   }
 
-  function lower(program: Program): Pick<Resident, "commands" | "plan"> & { readonly needRows: ReadonlySet<Tensor> } {
-    const { commands, needRows } = lowerProgram(program, (tensor) => formOf(tensor, trained));
+  /** @param rowByRow weights that lie so. */
+  function lower(program: Program, rowByRow: ReadonlySet<Tensor>): Lowered {
+    const { commands, needRows } = lowerProgram(program, (tensor) => formOf(tensor, rowByRow));
     return { commands, needRows, plan: planMemory(commands, (tensor) => tensorBytes(tensor, program.limits)) };
   }
 
@@ -123,27 +120,34 @@ export function createMachine(leader: Leader, threads: number, description: stri
 
   async function prepare(program: Program): Promise<Resident> {
     const fresh = tensorsOf(program.operations).filter((tensor) => isLasting(tensor) && !lasting.has(tensor));
-    let first = lower(program);
-    const more = fresh.reduce((sum, tensor) => sum + alignUp(tensorBytes(tensor, program.limits)), 0);
-    const { end } = layBehind(heap.end + more, [...residents, first]);
-    refuseTooMuch(end);
-    for (const tensor of first.needRows) {
-      if (tensor.kind !== "weight" || tensor.dtype === "f32") continue;
-      throw new BackendError(`wasm: ${tensor.name} must be in f32 to be trained, got ${tensor.dtype}. Load it in f32.`);
-    }
-    await leader.grow(end); // before anything changes
-    for (const tensor of fresh) await allocate(tensor, program.limits);
+    const first = lower(program, trained);
     const toLay = [...first.needRows].filter((tensor) => tensor.kind === "weight" && !trained.has(tensor));
+    const blocked = toLay.find(({ dtype }) => dtype !== "f32");
+    if (blocked) {
+      const { name, dtype } = blocked;
+      throw new BackendError(`wasm: ${name} must be in f32 to be trained, got ${dtype}. Load it in f32.`);
+    }
+    // As all programs will be, once these weights lie row by row.
+    const trainedThen = new Set([...trained, ...toLay]);
+    const laterOf = (of: Program): Lowered => lower(of, trainedThen);
+    const earlier = [...residents].map((resident) => (toLay.length > 0 ? laterOf(resident.program) : resident));
+    const { commands, plan } = toLay.length > 0 ? laterOf(program) : first;
+    const more = fresh.reduce((sum, tensor) => sum + alignUp(tensorBytes(tensor, program.limits)), 0);
+    const { end } = layBehind(heap.end + more, [...earlier, { commands, plan }]);
+    refuseTooMuch(end);
+    await leader.grow(end); // before anything changes
+
+    for (const tensor of fresh) await allocate(tensor, program.limits);
     for (const tensor of toLay) {
       const weight = weightOf(tensor);
       trained.add(tensor);
       if (weight.isBlocked) await leader.ask({ kind: "unblock", weight });
     }
-    if (toLay.length > 0) {
-      for (const resident of residents) Object.assign(resident, lower(resident.program));
-      first = lower(program);
-    }
-    const resident: Resident = { program, commands: first.commands, plan: first.plan, commandsAt: 0 };
+    [...residents].forEach((resident, index) => {
+      resident.commands = earlier[index]!.commands;
+      resident.plan = earlier[index]!.plan;
+    });
+    const resident: Resident = { program, commands, plan, commandsAt: 0 };
     residents.add(resident);
     await layOut();
     return resident;

@@ -4,7 +4,7 @@
  * a program comes or goes; what lasts stays where it is.
  */
 import { alignUp } from "../../program/memory-plan.ts";
-import { HEADER_BYTES } from "./layout.ts";
+import { HEADER_BYTES } from "./header.ts";
 
 export type Space = { readonly start: number; readonly bytes: number };
 

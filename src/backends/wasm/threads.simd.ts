@@ -1,6 +1,6 @@
 /* How threads wait for each other. */
 import { threads } from "../../kernels/share.simd";
-import { ARRIVED, CANCEL, COMMAND_BYTES, NUMBER, PHASE, STOPPED, TAKEN } from "./generated/words.simd";
+import { ARRIVED, CANCEL, COMMAND_BYTES, PHASE, STOPPED, TAKEN } from "./generated/words.simd";
 
 /** About 20 µs: longer than an operation's imbalance, shorter than a time slice. */
 const SPINS: i32 = 4000;
@@ -14,19 +14,19 @@ export function waitWhile(address: usize, value: i32): void {
 }
 
 /**
- * The last to arrive looks whether the caller has cancelled this replay, so that all threads stop at the same command, and makes
- * commands `from`…`to`, which all threads have done, ready for the next replay.
+ * The last to arrive looks whether the caller has cancelled replay `number`, so that all threads stop at the same command, and makes
+ * commands `from`…`to`, which all threads have done, ready for the next replay. Which replay has stopped stays known: the leader may
+ * be in the next one before a thread that slept here has looked.
  * @returns whether to stop.
  */
-export function barrier(from: usize, to: usize): bool {
+export function barrier(number: i32, from: usize, to: usize): bool {
   if (threads == 1) {
     giveBack(from, to);
-    if (isCancelled()) store<i32>(STOPPED, 1);
-    return load<i32>(STOPPED) != 0;
+    return atomic.load<i32>(CANCEL) == number;
   }
   const phase = atomic.load<i32>(PHASE);
   if (atomic.add<i32>(ARRIVED, 1) == threads - 1) {
-    if (isCancelled()) atomic.store<i32>(STOPPED, 1);
+    if (atomic.load<i32>(CANCEL) == number) atomic.store<i32>(STOPPED, number);
     giveBack(from, to);
     atomic.store<i32>(ARRIVED, 0);
     atomic.add<i32>(PHASE, 1);
@@ -34,11 +34,7 @@ export function barrier(from: usize, to: usize): bool {
   } else {
     waitWhile(PHASE, phase);
   }
-  return atomic.load<i32>(STOPPED) != 0;
-}
-
-function isCancelled(): bool {
-  return atomic.load<i32>(CANCEL) == load<i32>(NUMBER);
+  return atomic.load<i32>(STOPPED) == number;
 }
 
 /** Units of commands `from`…`to` can be taken again. */

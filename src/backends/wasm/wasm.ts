@@ -6,7 +6,7 @@ import { BackendError } from "../../errors.ts";
 import type { Backend, Machine } from "../backend.ts";
 import { plainKernels, relaxedKernels } from "./generated/kernels.ts";
 import type { StartMessage } from "./host.ts";
-import { HEADER_BYTES } from "./layout.ts";
+import { HEADER_BYTES } from "./header.ts";
 import { createLeader, type WorkerPort } from "./leader.ts";
 import { createMachine } from "./machine.ts";
 

@@ -6,7 +6,7 @@ import { evaluate as evaluateWith, type EvaluateOptions, type Evaluation } from 
 import { folderData, hubData } from "../../evaluation/node-data.ts";
 import { openResultStore } from "../../evaluation/node-result-store.ts";
 
-export * from "../web/evaluation.ts";
+export * from "../shared/evaluation.ts";
 export { loadTask } from "../../evaluation/node-task.ts";
 
 export type NodeEvaluateOptions = Omit<EvaluateOptions, "data" | "results"> & {

@@ -1,13 +1,43 @@
 /** mobilellm/training in Node: what the web entry has and, besides, folders and the Hub. */
 import type { Checkpoint } from "../../formats/checkpoint.ts";
 import type { Model } from "../../inference/model.ts";
+import * as o from "../../options.ts";
 import { nodeEdge } from "../../edge/node.ts";
-import { openCheckpoint } from "./index.ts";
+import { openCheckpoint } from "../../edge/node-open.ts";
+import { readRecipe, trainEdges } from "../../edge/node-recipe.ts";
 import { openTrainer, type TrainerStart, type UnsavedTrainer } from "../../edge/open-trainer.ts";
 import { openTrainerFolder, saveTrainer } from "../../training/node-save.ts";
 import type { FurtherFiles } from "../../training/save.ts";
+import { type Dashboard, startDashboard as serveDashboard } from "../../training/run/dashboard/node-dashboard.ts";
+import type { CheckpointName, RunSummary } from "../../training/run/loop.ts";
+import type { MetricsRecord } from "../../training/run/metrics.ts";
+import { trainRecipe } from "../../training/run/node-train.ts";
 
-export * from "../web/training.ts";
+export * from "../shared/training.ts";
+export {
+  type ConvertDataOptions,
+  type ConvertedData,
+  convertData,
+  dataDefaults,
+  type DataPlaces,
+  type DataProgress,
+  type HoldOut,
+  prepareData,
+  type PrepareDataOptions,
+  readManifest,
+  type TextPlaces,
+  trainTokenizer,
+  type TrainTokenizerOptions,
+} from "../../edge/node-data.ts";
+export type { Manifest } from "../../training/data/manifest.ts";
+export type { HeldOut } from "../../training/data/node-prepare.ts";
+export type { TokenDtype } from "../../training/data/shard.ts";
+export { formatDuration, formatNumber } from "../../training/run/dashboard/format.ts";
+export type { Dashboard } from "../../training/run/dashboard/node-dashboard.ts";
+export type { CheckpointName, RunSummary } from "../../training/run/loop.ts";
+export type * from "../../training/run/metrics.ts";
+export { printRecipe } from "../../training/run/recipe.ts";
+export { recipePresets } from "../../training/run/recipe-presets.ts";
 
 /** Exactly one of `config`, `model` and `resume` says where to begin. */
 export type CreateTrainerOptions = TrainerStart & {
@@ -42,4 +72,49 @@ export async function createTrainer(options: CreateTrainerOptions): Promise<Trai
     save: (directory: string, { files = {} }: { readonly files?: FurtherFiles } = {}) =>
       saveTrainer(core, directory, files),
   });
+}
+
+/** Which run, and how it is watched and stopped. */
+export type RunRecipeOptions = {
+  /** The path of a recipe (JSON, comments allowed), or a recipe itself. Required to start a run; one that goes on has its own. */
+  readonly recipe?: string | object | undefined;
+  /** The run's folder: metrics, event files for TensorBoard, checkpoints. */
+  readonly out: string;
+  /** Goes on, bit for bit, from this checkpoint. Default: starts the run. */
+  readonly resume?: CheckpointName | undefined;
+  /** Default: the recipe's, else one for each core. The numbers don't depend on it. */
+  readonly threads?: number | undefined;
+  /** Saves a checkpoint and ends the run, which can be resumed. */
+  readonly signal?: AbortSignal | undefined;
+  /** Gets what metrics.jsonl gets: the start, steps, held-out losses, samples, the end. */
+  readonly onRecord?: ((record: MetricsRecord) => void) | undefined;
+};
+
+/**
+ * Trains a model by a recipe, or goes on with a run, until its last step or until `signal` aborts. The folder's `last/` and
+ * `best/` are then models that `loadModel` takes.
+ * @example const { best } = await runRecipe({ recipe: "recipe.json", out: "runs/stories", onRecord: console.log });
+ * @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes.
+ */
+export async function runRecipe(options: RunRecipeOptions): Promise<RunSummary> {
+  const known = o.keys<RunRecipeOptions>("recipe", "out", "resume", "threads", "signal", "onRecord");
+  o.check("runRecipe", known, options);
+  const { recipe, out, resume, threads, signal = new AbortController().signal, onRecord } = options;
+  const read = recipe === undefined ? undefined : await readRecipe(recipe);
+  return trainRecipe(
+    { recipe: read, out, resume, threads, signal, ...(onRecord && { onRecord }) },
+    { ...trainEdges, createTrainer },
+  );
+}
+
+/**
+ * Serves a page with a run's curves and samples on 127.0.0.1, whether it goes on in this process, in another or is over.
+ * @param options.run the run's folder.
+ * @param options.port Default: 0, any that is free.
+ * @example const { url, close } = await startDashboard({ run: "runs/stories" });
+ * @throws {FormatError} if the port is taken.
+ */
+export async function startDashboard(options: { readonly run: string; readonly port?: number }): Promise<Dashboard> {
+  o.check("startDashboard", o.keys<typeof options>("run", "port"), options);
+  return serveDashboard(options.run, options.port ?? 0);
 }

@@ -20,5 +20,6 @@ export {
 export type { LoadOptions, LoadProgress } from "../../model/load.ts";
 export type { ModelOptions } from "../../edge/open-model.ts";
 export type { Dtype } from "../../tensor/dtype.ts";
+export type { ChatMessage } from "../../tokenizer/chat-template.ts";
 export { createTokenizer, type TokenizerSource } from "../../tokenizer/create-tokenizer.ts";
 export type { Tokenizer } from "../../tokenizer/tokenizer.ts";

@@ -5,7 +5,8 @@
 import { FormatError } from "../../errors.ts";
 import { openBytes, type ModelBytes } from "../../formats/open-bytes.ts";
 import type { Model } from "../../inference/model.ts";
-import { checkModelOptions, type ModelOptions, openModel } from "../../edge/open-model.ts";
+import { type ModelOptions, modelSchema, openModel } from "../../edge/open-model.ts";
+import * as o from "../../options.ts";
 import { webEdge } from "../../edge/web.ts";
 
 export * from "../shared/index.ts";
@@ -20,9 +21,9 @@ const bundledModel = new URL("../../../models/stories.gguf", import.meta.url);
  * @throws {FormatError} for damaged files, {BackendError} when the model does not fit.
  */
 export async function loadModel(source?: ModelBytes, options: ModelOptions = {}): Promise<Model> {
-  checkModelOptions(options);
+  const settings = o.check("loadModel", modelSchema, options);
   const checkpoint = await openBytes(source ?? (await fetchBundled()));
-  return openModel(checkpoint, options, webEdge());
+  return openModel(checkpoint, settings, webEdge());
 }
 
 async function fetchBundled(): Promise<Blob> {

@@ -9,21 +9,7 @@ import { openTrainer, type TrainerStart, type UnsavedTrainer } from "../../edge/
 import { type FileToWrite, type FurtherFiles, openSavedTrainer, trainerFiles } from "../../training/save.ts";
 import { webEdge } from "../../edge/web.ts";
 
-export { TrainingError } from "../../errors.ts";
-export type { FileRecord } from "../../formats/open-bytes.ts";
-export type { ChatMessage } from "../../tokenizer/chat-template.ts";
-export type { ChatLoader } from "../../training/data/chat-loader.ts";
-export {
-  type ConversationLoaderOptions,
-  loadConversations,
-  loadTexts,
-  type TextLoaderOptions,
-} from "../../training/data/memory-loaders.ts";
-export type { Loader, LoaderPosition } from "../../training/data/loader.ts";
-export type { OptimizerOptions } from "../../training/optimizer.ts";
-export type { Row } from "../../training/rows.ts";
-export type { ScheduleOptions } from "../../training/schedule.ts";
-export type { StepReport, TrainerOptions } from "../../training/trainer.ts";
+export * from "../shared/training.ts";
 
 /** Exactly one of `config`, `model` and `resume` says where to begin. */
 export type CreateTrainerOptions = TrainerStart & {

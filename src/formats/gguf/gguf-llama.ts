@@ -2,12 +2,11 @@
  * The `llama` architecture in GGUF (ggml-org/llama.cpp, src/llama-arch.cpp): names, metadata and config, to and from
  * Hugging Face's words.
  */
-import { FormatError } from "../../errors.ts";
+import { describe, FormatError } from "../../errors.ts";
 import { type Encoding, rowBytes } from "../../tensor/encoding.ts";
 import type { ByteSource } from "../bytes.ts";
 import { type Checkpoint, matrixOf, type TensorEntry, type TokenizerFiles } from "../checkpoint.ts";
 import type { HfConfig } from "../hf-config.ts";
-import { describe } from "../json.ts";
 import { modelTensors } from "../model-tensors.ts";
 import { readGgufHeader, type GgufTensorInfo } from "./gguf-read.ts";
 import { plainMetadata, type GgufMetadata, type GgufValue } from "./gguf-types.ts";

@@ -1,6 +1,5 @@
 /** The `tokenizer.*` metadata of a GGUF file, from the other forms that a vocabulary comes in. */
-import { FormatError } from "../../errors.ts";
-import { describe, isObject } from "../json.ts";
+import { describe, FormatError, isObject } from "../../errors.ts";
 import type { GgufArray, GgufNumberType, GgufValue, NumberArray } from "./gguf-types.ts";
 
 /** llama.cpp's llama_token_type. */

@@ -19,6 +19,12 @@ it("a first step moves each weight by the learning rate against its gradient's s
   expect([...gradient]).toEqual([0, 0, 0]);
 });
 
+it("sums squares chunk by chunk, the last one shorter, and leaves what other gradients have put there", () => {
+  const sums = Float64Array.of(-1, 0, 0, 0, -2);
+  oracles.squares(sums, Float64Array.of(1, 2, 3, 4, 5, 6, 7), 1, 3);
+  expect([...sums]).toEqual([-1, 14, 77, 49, -2]);
+});
+
 it("clips by the global norm, and only what is above the limit", () => {
   const out = new Float64Array(2);
   oracles.clip(out, Float64Array.of(9, 16), 1);

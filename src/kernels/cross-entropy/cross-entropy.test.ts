@@ -8,6 +8,8 @@ import {
   trainingRowCounts,
 } from "../../../test/support/training-agreement.ts";
 import { plainWasm, reference, wasm } from "../../../test/support/kernel-agreement.ts";
+import { carryOut } from "../../backends/reference.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import { crossEntropyChunk } from "./cross-entropy.commands.ts";
 import { crossEntropyRows } from "./cross-entropy.reference.ts";
 import { crossEntropy, crossEntropyBack } from "./cross-entropy.ts";
@@ -25,6 +27,44 @@ it("the logits' gradient is the slope of the summed losses, zero where the targe
     backward(gradients, dy, { logits }) {
       gradients.logits.set(logits);
       crossEntropyRows(new Float64Array(T), gradients.logits, targets, dy[0], T, V);
+    },
+  });
+});
+
+it("the gradients of x and of the weight are the slopes of the summed losses, times the scale", () => {
+  const [T, C, V, targets] = [4, 3, 5, Int32Array.of(2, -1, 0, 4)];
+  const row = (name: string, rows: number, cols: number): Tensor => ({ name, kind: "input", dtype: "f32", rows, cols });
+  const [x, weight] = [row("x", T, C), row("weight", V, C)];
+  const ids: Tensor = { ...row("targets", T, 1), dtype: "i32" };
+  const numbers = { tokens: T, position: 0, outputs: T };
+  expectGradients({
+    inputs: { x: T * C, weight: V * C },
+    outputs: 1,
+    forward(inputs, out) {
+      const [losses, nats] = [row("losses", T, 1), new Float64Array(T)];
+      const values = new Map<Tensor, Float64Array | Int32Array>([
+        [x, inputs.x],
+        [weight, inputs.weight],
+        [ids, targets],
+        [losses, nats],
+      ]);
+      carryOut(operate(crossEntropy, { losses, x, weight, targets: ids }), numbers, (tensor) => values.get(tensor)!);
+      out[0] = nats.reduce((a, b) => a + b);
+    },
+    backward(gradients, dy, inputs) {
+      const [losses, scale] = [row("losses", T, 1), row("scale", 1, 1)];
+      const [dx, dWeight] = [row("dx", T, C), row("dWeight", V, C)];
+      const values = new Map<Tensor, Float64Array | Int32Array>([
+        [x, inputs.x],
+        [weight, inputs.weight],
+        [ids, targets],
+        [losses, new Float64Array(T)],
+        [scale, dy],
+        [dx, gradients.x],
+        [dWeight, gradients.weight],
+      ]);
+      const operation = operate(crossEntropyBack, { losses, dx, dWeight, x, weight, targets: ids, scale });
+      carryOut(operation, numbers, (tensor) => values.get(tensor)!);
     },
   });
 });

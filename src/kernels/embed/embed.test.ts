@@ -1,7 +1,14 @@
-import { describe, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { expectAgreement, rowCounts } from "../../../test/support/kernel-agreement.ts";
 import { expectTrainingAgreement, operate } from "../../../test/support/training-agreement.ts";
+import * as oracles from "./embed.reference.ts";
 import { embed } from "./embed.ts";
+
+it("gives each token its row of the table", () => {
+  const y = new Float32Array(8);
+  oracles.embed(y, [2, 0, 2, 1], Float32Array.of(1, 2, 3, 4, 5, 6), 4, 2);
+  expect([...y]).toEqual([5, 6, 1, 2, 5, 6, 3, 4]);
+});
 
 describe.each(rowCounts)("embed of %i tokens", (tokens) => {
   describe.each([8, 17, 23])("from a table of %i rows", (rows) => {

@@ -5,10 +5,12 @@ import {
   plainWasm,
   rowCounts,
   runCase,
+  twoPlainThreads,
   twoThreads,
   wasm,
 } from "../../../test/support/kernel-agreement.ts";
-import { ids } from "../../program/recorder.ts";
+import { createRecorder, ids, input, weight as matrix } from "../../program/recorder.ts";
+import { createRandom } from "../../random.ts";
 
 describe.each(rowCounts)("linear over %i rows", (tokens) => {
   it.each([
@@ -105,4 +107,43 @@ it.each(["f32", "bf16", "q8", "q4"] as const)("gives a row the same bits alone a
     outputs: 1,
   });
   expect([...last]).toEqual([...many.subarray(6 * 13)]);
+});
+
+describe.each([
+  ["relaxed", wasm],
+  ["plain", plainWasm],
+  ["relaxed, with two threads", twoThreads],
+  ["plain, with two threads", twoPlainThreads],
+])("weights that are trained, on the %s build", (_, backend) => {
+  it.each([1, 6, 28, 93, 257, 515])("give the bits that they gave in blocks, from %i inputs", async (inputs) => {
+    const machine = await backend.open();
+    const random = createRandom(2);
+    const limits = { tokens: 64, outputs: 1, positions: 64 };
+    const bytesOf = (count: number): Uint8Array<ArrayBuffer> =>
+      new Uint8Array(Float32Array.from({ length: count }, () => random.normal()).buffer);
+    for (const outputs of [1, 3, 8, 15, 73, 130]) {
+      const forward = createRecorder(limits);
+      const [x, weight] = [input("x", inputs), matrix("w", outputs, inputs)];
+      const { program, y } = forward.finish({ y: forward.linear({ x, weight }) });
+      const prepared = await machine.prepare(program);
+      await machine.upload(weight, 0, outputs, "F32", bytesOf(outputs * inputs));
+      const values = bytesOf(64 * inputs);
+      const products = async (): Promise<Uint8Array[]> => {
+        const results: Uint8Array[] = [];
+        for (const tokens of [1, 2, 5, 6, 13, 64]) {
+          const given = [{ tensor: x, bytes: values.slice(0, tokens * inputs * 4) }];
+          const output = { tensor: y, length: tokens * outputs * 4 };
+          results.push(await prepared.run({ tokens, position: 0, outputs: 0 }, { inputs: given, output }));
+        }
+        return results;
+      };
+      const inBlocks = await products();
+      const training = createRecorder(limits);
+      training.linearInput({ dy: input("dy", outputs), weight });
+      await machine.prepare({ limits, operations: training.operations });
+      expect(await products()).toEqual(inBlocks);
+      expect(Math.max(...inBlocks[0]!)).toBeGreaterThan(0);
+    }
+    await machine.dispose();
+  });
 });

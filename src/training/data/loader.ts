@@ -1,6 +1,6 @@
 /** Which data set the next row comes from, and which row of it: all of it follows from a seed and a few counters. */
-import { FormatError } from "../../errors.ts";
-import { describe, isObject } from "../../formats/json.ts";
+import { describe, FormatError, isObject } from "../../errors.ts";
+import * as o from "../../options.ts";
 import { createOrder } from "./row-order.ts";
 import type { Row, RowSource } from "./rows.ts";
 
@@ -51,6 +51,12 @@ export type LoaderSettings = {
   readonly seed: number;
   /** What a loader gave as its `position`, perhaps out of a file. */
   readonly position?: unknown;
+};
+
+export const loaderEntries: o.Entries<LoaderSettings> = {
+  length: o.count,
+  seed: o.number({ isWhole: true }),
+  position: o.optional(o.anything), // checked against the data
 };
 
 const HELD_OUT_ROWS_AT_ONCE = 16;
@@ -107,14 +113,6 @@ export function createLoader(parts: readonly MixturePart[], { length, seed, posi
     },
     heldOutBytesPerToken: heldOutTokens === 0 ? 0 : sum(parts.map(({ heldOutBytes }) => heldOutBytes)) / heldOutTokens,
   };
-}
-
-/** Checks the settings. @throws {RangeError} naming the one that is out of range. */
-export function checkSettings({ length, seed }: LoaderSettings): void {
-  if (!Number.isSafeInteger(length) || length < 1) {
-    throw new RangeError(`loader: length must be a whole number from 1 on, got ${length}.`);
-  }
-  if (!Number.isSafeInteger(seed)) throw new RangeError(`loader: seed must be a whole number, got ${seed}.`);
 }
 
 type Draws = ReturnType<typeof createDraws>;

@@ -1,6 +1,6 @@
 /** manifest.json of a data set: where its tokens came from and how many there are. */
-import { FormatError } from "../../errors.ts";
-import { describe, isObject, parseJsonObject } from "../../formats/json.ts";
+import { describe, FormatError, isObject } from "../../errors.ts";
+import { parseJsonObject } from "../../formats/json.ts";
 import type { TokenDtype } from "./shard.ts";
 
 /** What is trained on, and what a model is measured with. */

@@ -81,8 +81,8 @@ describe("texts", () => {
         loadTexts(all, { ...options, ...given });
     expect(failure({}, ["", " "])).toThrow("texts: tokens to train on were required, it holds none.");
     expect(failure({ heldOut: 100 })).toThrow("texts: tokens to train on were required, it holds none.");
-    expect(failure({ heldOut: 0.5 })).toThrow("loader: heldOut must be a whole number from 0 on, got 0.5.");
-    expect(failure({ length: 0 })).toThrow("loader: length must be a whole number from 1 on, got 0.");
+    expect(failure({ heldOut: 0.5 })).toThrow("loadTexts.heldOut: expected a whole number of 0 or more, got 0.5.");
+    expect(failure({ length: 0 })).toThrow("loadTexts.length: expected a whole number of 1 or more, got 0.");
     expect(failure({ rows: 8 })).toThrow(/^loadTexts: .*rows/);
   });
 });

@@ -1,11 +1,11 @@
 /** Rows to train on from what a page has in memory: texts, conversations. */
-import { refuseUnknownKeys } from "../../errors.ts";
+import * as o from "../../options.ts";
 import type { ChatMessage } from "../../tokenizer/chat-template.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { type ChatLoader, createChatLoader, encodeAt } from "./chat-loader.ts";
 import { partsOf } from "./documents.ts";
 import { createPartEncoder, endOfText } from "./encode-documents.ts";
-import { checkSettings, createLoader, type Loader } from "./loader.ts";
+import { createLoader, type Loader, loaderEntries } from "./loader.ts";
 import { windowRows } from "./rows.ts";
 import { streamOf } from "./token-stream.ts";
 
@@ -29,7 +29,18 @@ export type ConversationLoaderOptions = TextLoaderOptions & {
   readonly packing?: "pad" | "pack" | undefined;
 };
 
-const textKeys = ["tokenizer", "length", "seed", "heldOut", "position"];
+const textEntries: o.Entries<TextLoaderOptions, TextLoaderOptions & HeldOut> = {
+  ...loaderEntries,
+  tokenizer: o.instance("a tokenizer"),
+  heldOut: o.withDefault(o.wholeOrZero, 0),
+};
+type HeldOut = { readonly heldOut: number };
+
+const textsSchema: o.Schema<TextLoaderOptions, TextLoaderOptions & HeldOut> = o.object(textEntries);
+const conversationsSchema: o.Schema<ConversationLoaderOptions, ConversationLoaderOptions & HeldOut> = o.object<
+  ConversationLoaderOptions,
+  ConversationLoaderOptions & HeldOut
+>({ ...textEntries, packing: o.optional(o.choice("pad", "pack")) });
 
 /**
  * Cuts texts into rows and shuffles all of them in each epoch: the rows that `mobilellm data prepare` and a run make of them.
@@ -39,9 +50,7 @@ const textKeys = ["tokenizer", "length", "seed", "heldOut", "position"];
  * @throws {FormatError} if the tokenizer names no end-of-text token, and if there is no text to train on.
  */
 export function loadTexts(texts: readonly string[], options: TextLoaderOptions): Loader {
-  refuseUnknownKeys("loadTexts", options, textKeys);
-  checkSettings(options);
-  const { tokenizer, length, seed, position } = options;
+  const { tokenizer, length, seed, position, heldOut: heldOutCount } = o.check("loadTexts", textsSchema, options);
   const eosToken = endOfText(tokenizer);
   const encode = createPartEncoder(tokenizer);
   const tokensOf = (documents: readonly string[]): number[] => {
@@ -54,7 +63,7 @@ export function loadTexts(texts: readonly string[], options: TextLoaderOptions):
   };
   const [train, heldOut] = split(
     texts.filter((text) => text.trim() !== ""),
-    options.heldOut,
+    heldOutCount,
   );
   const part = {
     name: "texts",
@@ -74,19 +83,15 @@ export function loadConversations(
   conversations: readonly (readonly ChatMessage[])[],
   options: ConversationLoaderOptions,
 ): ChatLoader {
-  refuseUnknownKeys("loadConversations", options, [...textKeys, "packing"]);
-  checkSettings(options);
+  const settings = o.check("loadConversations", conversationsSchema, options);
   const encoded = conversations.map((messages, index) =>
     encodeAt(options.tokenizer, messages, `conversation ${index}`),
   );
-  const [train, heldOut] = split(encoded, options.heldOut);
-  return createChatLoader("conversations", { train, heldOut }, options);
+  const [train, heldOut] = split(encoded, settings.heldOut);
+  return createChatLoader("conversations", { train, heldOut }, settings);
 }
 
-function split<T>(all: readonly T[], heldOut: number = 0): readonly [readonly T[], readonly T[]] {
-  if (!Number.isSafeInteger(heldOut) || heldOut < 0) {
-    throw new RangeError(`loader: heldOut must be a whole number from 0 on, got ${heldOut}.`);
-  }
+function split<T>(all: readonly T[], heldOut: number): readonly [readonly T[], readonly T[]] {
   const trained = Math.max(0, all.length - heldOut);
   return [all.slice(0, trained), all.slice(trained)];
 }

@@ -1,6 +1,5 @@
 /** Rows to finetune on from files of conversations. */
-import { FormatError } from "../../errors.ts";
-import { describe, isObject } from "../../formats/json.ts";
+import { describe, FormatError, isObject } from "../../errors.ts";
 import type { ChatMessage } from "../../tokenizer/chat-template.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { type ChatLoader, createChatLoader, encodeAt } from "./chat-loader.ts";

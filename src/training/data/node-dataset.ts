@@ -1,10 +1,11 @@
 /** A data set's folder: written whole or not at all, read at any place. */
-import { createHash, randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { createHash } from "node:crypto";
+import { type FileHandle, open } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { FormatError, invariant } from "../../errors.ts";
 import { readWhole, type ByteSource } from "../../formats/bytes.ts";
 import { fileSource, type FileSource } from "../../formats/node-files.ts";
+import { settleFolder } from "../../formats/node-folder.ts";
 import { type Manifest, MANIFEST_FILE, parseManifest, type SplitName } from "./manifest.ts";
 import {
   decodeTokens,
@@ -96,35 +97,6 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number | 
   }
 }
 
-/**
- * Lets `fill` write into a new folder beside `path` and then puts that in its place. When `fill` fails, or the process
- * ends, whatever was at `path` is there still.
- */
-export async function writeFolder<T>(path: string, fill: (folder: string) => Promise<T>): Promise<T> {
-  const target = resolve(path);
-  const parent = dirname(target);
-  const tag = randomBytes(6).toString("hex");
-  const temporary = join(parent, `.${basename(target)}.${tag}.tmp`);
-  await mkdir(temporary, { recursive: true });
-  try {
-    const result = await fill(temporary);
-    const old = join(parent, `.${basename(target)}.${tag}.old`);
-    const hadOld = await rename(target, old).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => {
-        if (error.code !== "ENOENT") throw error;
-        return false;
-      },
-    );
-    await rename(temporary, target);
-    if (hadOld) await rm(old, { recursive: true });
-    return result;
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true });
-    throw error;
-  }
-}
-
 /** Writes a new file and waits until it is on disk. */
 export async function writeFileSynced(path: string, bytes: Uint8Array | string): Promise<void> {
   const file = await open(path, "wx");
@@ -157,6 +129,7 @@ export type Dataset = {
 
 /** Opens a data set. @throws {FormatError} if the folder is none, or a shard is not what the manifest says. */
 export async function openDataset(folder: string): Promise<Dataset> {
+  await settleFolder(folder);
   const opened: FileSource[] = [];
   const close = async (): Promise<void> => {
     for (const file of opened.splice(0)) await file.close();

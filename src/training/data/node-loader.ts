@@ -1,19 +1,22 @@
 /** Rows to train on from folders that `mobilellm data` made. */
 import { FormatError } from "../../errors.ts";
-import { checkSettings, createLoader, type Loader, type MixturePart } from "./loader.ts";
+import * as o from "../../options.ts";
+import { createLoader, type Loader, loaderEntries, type MixturePart } from "./loader.ts";
 import { type Dataset, openDataset } from "./node-dataset.ts";
 import { windowRows } from "./rows.ts";
 
 /** A loader that reads from files until `close`. */
 export type DatasetLoader = Loader & { close(): Promise<void> };
 
+type DatasetOptions = {
+  readonly folder: string;
+  /** Share of the rows, relative to the other weights. Without any, each data set is drawn in proportion to its size. */
+  readonly weight?: number | undefined;
+};
+
 /** Which data sets become rows, and how. */
 export type DatasetLoaderOptions = {
-  readonly datasets: readonly {
-    readonly folder: string;
-    /** Share of the rows, relative to the other weights. Without any, each data set is drawn in proportion to its size. */
-    readonly weight?: number | undefined;
-  }[];
+  readonly datasets: readonly DatasetOptions[];
   /** Targets of a row, which has one token more. */
   readonly length: number;
   /** Decides the order: equal seeds give equal rows. */
@@ -22,6 +25,11 @@ export type DatasetLoaderOptions = {
   readonly position?: unknown;
 };
 
+const loaderSchema: o.Schema<DatasetLoaderOptions> = o.object<DatasetLoaderOptions>({
+  datasets: o.list(o.object<DatasetOptions>({ folder: o.text, weight: o.optional(o.positive) })),
+  ...loaderEntries,
+});
+
 /**
  * Opens data sets: a real shuffle of all rows in each epoch, and the mix asked for at every moment. Only what is asked for is read.
  * @example
@@ -29,8 +37,8 @@ export type DatasetLoaderOptions = {
  * const rows = await loader.next(8); // 8 rows of 257 ids
  * @throws {FormatError} for damaged data sets, and for some that were made with different tokenizers.
  */
-export async function openLoader({ datasets, length, seed, position }: DatasetLoaderOptions): Promise<DatasetLoader> {
-  checkSettings({ length, seed });
+export async function openLoader(options: DatasetLoaderOptions): Promise<DatasetLoader> {
+  const { datasets, length, seed, position } = o.check("openLoader", loaderSchema, options);
   const opened: Dataset[] = [];
   const parts: MixturePart[] = [];
   const close = async (): Promise<void> => {

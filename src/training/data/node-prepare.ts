@@ -3,10 +3,11 @@ import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { printJson } from "../../formats/json.ts";
+import { replaceFolder } from "../../formats/node-folder.ts";
 import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { createPartEncoder, endOfText } from "./encode-documents.ts";
 import { type Manifest, MANIFEST_FILE, noCounts, type SourceCounts, type SplitName } from "./manifest.ts";
-import { createShardWriter, sha256, shardFile, writeFileSynced, writeFolder } from "./node-dataset.ts";
+import { createShardWriter, sha256, shardFile, writeFileSynced } from "./node-dataset.ts";
 import {
   DEFAULT_SEPARATOR,
   DEFAULT_TEXT_FIELD,
@@ -133,7 +134,7 @@ export async function writeDataset(
   fill: (write: DatasetWriter) => Promise<Pick<Manifest, "sources" | "settings">>,
 ): Promise<Manifest> {
   const dtype = tokenDtype(tokenizer.vocabSize);
-  return writeFolder(out, async (folder) => {
+  return replaceFolder(out, async (folder) => {
     const writers = {
       train: createShardWriter(folder, shardFile("train"), dtype, shardTokens),
       heldOut: createShardWriter(folder, shardFile("heldOut"), dtype, shardTokens),

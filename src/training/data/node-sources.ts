@@ -1,8 +1,7 @@
 /** The files that text comes from, and the documents in them. */
 import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { FormatError } from "../../errors.ts";
-import { describe, isObject } from "../../formats/json.ts";
+import { describe, FormatError, isObject } from "../../errors.ts";
 import { type DocumentPart, partsOf, splitDocuments } from "./documents.ts";
 import { readParquetColumn } from "./node-parquet.ts";
 import { readLines, type ReadOptions, readTextBlocks } from "./node-text.ts";

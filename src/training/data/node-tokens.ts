@@ -2,8 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { FormatError } from "../../errors.ts";
-import { describe } from "../../formats/json.ts";
+import { describe, FormatError } from "../../errors.ts";
 import { fileSource, writeAtomically } from "../../formats/node-files.ts";
 import { endOfText } from "./encode-documents.ts";
 import { type Manifest, MANIFEST_FILE, type SourceCounts, type SplitName } from "./manifest.ts";

@@ -10,7 +10,7 @@ import { mkdir, open, readdir, readFile, rm, stat, writeFile, type FileHandle } 
 import { basename, join, resolve } from "node:path";
 import { FormatError } from "../../errors.ts";
 import { writeAtomically } from "../../formats/node-files.ts";
-import { settle } from "../node-save.ts";
+import { settleFolder } from "../../formats/node-folder.ts";
 import type { CheckpointName, RunOutput } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { type FileOffsets, parseRunState, type RunState } from "./run-state.ts";
@@ -67,7 +67,7 @@ export async function openRunFolder(path: string, isResumed: boolean): Promise<R
     name: basename(resolve(path)),
     recipe: hasRun ? await readFile(join(path, recipeFile), "utf8") : undefined,
     readState: async (name) => {
-      await settle(join(path, name));
+      await settleFolder(join(path, name));
       const file = join(path, name, "run.json");
       const json = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
         if (error.code !== "ENOENT") throw error;

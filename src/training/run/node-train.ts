@@ -9,7 +9,6 @@ import type { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import type { Loader, LoaderPosition } from "../data/loader.ts";
 import type { TrainerCore } from "../trainer.ts";
 import type { DatasetTokenizer } from "../data/node-prepare.ts";
-import { ShapeMismatch } from "./json-shape.ts";
 import { type CheckpointName, type RunParts, type RunSummary, runTraining, type SamplePrompt } from "./loop.ts";
 import type { MetricsRecord } from "./metrics.ts";
 import { openRunFolder, type RunFolder } from "./node-run-folder.ts";
@@ -171,12 +170,7 @@ async function chooseSource(
 ): Promise<TrainerSource> {
   if (resumed !== undefined) return { resume: resumed };
   if (recipe.init !== undefined) return { model: await edges.openCheckpoint(recipe.init, { signal }) };
-  try {
-    return { config: createModelConfig(recipe, tokenizer) };
-  } catch (cause) {
-    if (!(cause instanceof ShapeMismatch)) throw cause;
-    throw new FormatError(`the recipe's ${cause.message}`, { cause });
-  }
+  return { config: createModelConfig(recipe, tokenizer) };
 }
 
 async function openTrainer(source: TrainerSource, recipe: Recipe, edges: TrainEdges): Promise<RunTrainer> {

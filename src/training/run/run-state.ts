@@ -1,7 +1,7 @@
 /** What a run needs besides weights and moments to go on exactly: saved as run.json inside each checkpoint. */
-import { FormatError } from "../../errors.ts";
+import { FormatError, isObject } from "../../errors.ts";
 import type { LoaderPosition } from "../data/loader.ts";
-import { number, object, optional, ShapeMismatch } from "./json-shape.ts";
+import * as o from "../../options.ts";
 
 /** Sizes, in bytes, of the files that grow: what lies beyond was written by steps that a resumed run does again. */
 export type FileOffsets = { readonly metrics: number; readonly events: number };
@@ -26,27 +26,26 @@ export type RunState = {
   readonly offsets: FileOffsets;
 };
 
-const count = number({ isWhole: true, min: 0 });
-const shape = object({
-  version: number({ isWhole: true, min: 1, max: 1 }),
-  step: count,
-  reportedStep: number({ isWhole: true, min: -1 }),
-  tokens: count,
-  elapsedMs: number({ min: 0 }),
-  firstLoss: optional(number()),
-  lastLoss: optional(number()),
-  best: optional(object({ step: count, loss: number(), bitsPerByte: number() })),
-  /** Checked by the loader. */
-  position: (value: unknown) => value as LoaderPosition,
-  offsets: object({ metrics: count, events: count }),
+const runStateSchema = o.jsonObject<RunState>({
+  version: o.number({ isWhole: true, min: 1, max: 1 }, "1") as o.Schema<1>,
+  step: o.wholeOrZero,
+  reportedStep: o.number({ isWhole: true, min: -1 }),
+  tokens: o.wholeOrZero,
+  elapsedMs: o.number({ min: 0 }),
+  firstLoss: o.optional(o.number()),
+  lastLoss: o.optional(o.number()),
+  best: o.optional(o.jsonObject<BestLoss>({ step: o.wholeOrZero, loss: o.number(), bitsPerByte: o.number() })),
+  position: o.thing<LoaderPosition>("an object", isObject), // checked by the loader
+  offsets: o.jsonObject<FileOffsets>({ metrics: o.wholeOrZero, events: o.wholeOrZero }),
 });
 
 /** Reads run.json. @param file for messages. @throws {FormatError} naming the field that is wrong. */
 export function parseRunState(json: string, file: string): RunState {
   try {
-    return { ...shape(JSON.parse(json), ""), version: 1 };
+    return o.checkFile(file, runStateSchema, JSON.parse(json));
   } catch (cause) {
-    if (!(cause instanceof ShapeMismatch || cause instanceof SyntaxError)) throw cause;
-    throw new FormatError(`${file}: ${cause.message} Resume from another checkpoint.`, { cause });
+    const { message } = cause as Error;
+    const where = cause instanceof FormatError ? "" : `${file}: `;
+    throw new FormatError(`${where}${message} Resume from another checkpoint.`, { cause });
   }
 }

@@ -10,14 +10,28 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const isolation = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
-const contentTypes: Readonly<Record<string, string>> = { ".html": "text/html", ".js": "text/javascript" };
+const contentTypes: Readonly<Record<string, string>> = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+};
+
+async function readJson<T>(path: string): Promise<T> {
+  return JSON.parse(await readFile(join(root, path), "utf8")) as T;
+}
 
 /** The package as a page uses it without a bundler: its files as they are, and an import map for what they import. */
 async function pageHtml(): Promise<string> {
-  const manifest = JSON.parse(await readFile(join(root, "node_modules/@huggingface/jinja/package.json"), "utf8")) as {
-    module: string;
-  };
-  const imports = { "@huggingface/jinja": `./${join("node_modules/@huggingface/jinja", manifest.module)}` };
+  const { dependencies } = await readJson<{ dependencies: Record<string, string> }>("package.json");
+  const imports = Object.fromEntries(
+    await Promise.all(
+      Object.keys(dependencies).map(async (name) => {
+        const folder = join("node_modules", name);
+        const { module, main } = await readJson<{ module?: string; main?: string }>(join(folder, "package.json"));
+        return [name, `./${join(folder, module ?? main ?? "index.js")}`];
+      }),
+    ),
+  );
   return `<!doctype html>
     <link rel="icon" href="data:," />
     <script type="importmap">${JSON.stringify({ imports })}</script>

@@ -1,14 +1,9 @@
 /** How far written weights are from those that were read. */
-import type { Encoding } from "../tensor/encoding.ts";
 import { elementCount } from "../formats/checkpoint.ts";
-import { convertTensor, type PlannedTensor } from "./convert.ts";
+import { type ConvertedTensor, convertTensor, type PlannedTensor } from "./plan.ts";
 
 /** How far one tensor is from what it was. */
-export type TensorError = {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly from: Encoding;
-  readonly to: Encoding;
+export type TensorError = ConvertedTensor & {
   /** The relative root mean square error √(Σ(after − before)² / Σ before²); 0 for a tensor of zeros that stays so. */
   readonly relativeRmsError: number;
   /** The largest |after − before|. */
@@ -27,7 +22,7 @@ export type ErrorReport = {
 /** Converts tensors, and keeps what they lose. */
 export type ErrorMeter = {
   /** Converts as `convertTensor` does, and compares what it wrote with what it read. */
-  convert(tensor: PlannedTensor): Promise<Uint8Array>;
+  readonly convert: (tensor: PlannedTensor) => Promise<Uint8Array>;
   report(): ErrorReport;
 };
 

@@ -1,4 +1,4 @@
-/** The tokenizer of a converted model. */
+/** The tokenizer of a converted model: what GGUF can hold of it, and the files that transformers reads. */
 import {
   type GgufTokenizerOptions,
   keepTokenizerMetadata,
@@ -10,9 +10,11 @@ import { type GgufMetadata, type GgufValue, plainMetadata } from "../formats/ggu
 import type { HfConfig } from "../formats/hf-config.ts";
 import { parseJsonObject, printJson } from "../formats/json.ts";
 import type { TokenizerFiles } from "../formats/checkpoint.ts";
-import { createTokenizer, FormatError, type Tokenizer } from "../entries/node/index.ts";
+import { FormatError } from "../errors.ts";
+import { createTokenizer } from "../tokenizer/create-tokenizer.ts";
 import { ggufToTokenizerJson } from "../tokenizer/gguf-to-tokenizer-json.ts";
 import { type Piece, readSentencePieceModel } from "../tokenizer/sentencepiece-model.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { addedTokensOf } from "../tokenizer/tokenizer-config.ts";
 
 const utf8 = new TextEncoder();
@@ -143,4 +145,31 @@ function filesByName({ tokenizerJson, sentencePieceModel, config }: FileTokenize
   if (sentencePieceModel) result.set("tokenizer.model", sentencePieceModel);
   if (Object.keys(config).length > 0) result.set("tokenizer_config.json", utf8.encode(printJson(config)));
   return result;
+}
+
+/** A tokenizer and the files that it stands in, by name: first tokenizer.json or tokenizer.model. */
+export type TokenizerWithFiles = {
+  readonly tokenizer: Tokenizer;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  /** What the files can't say, a sentence each. */
+  readonly notes: readonly string[];
+};
+
+/**
+ * Makes a tokenizer together with files that say the same.
+ * @param path for messages.
+ * @throws {FormatError} if there is no tokenizer, or none that stands in files of its own.
+ */
+export function tokenizerWithFiles(source: TokenizerFiles, path: string): TokenizerWithFiles {
+  const tokenizer = createTokenizer(source);
+  if (tokenizer === undefined) {
+    throw new FormatError(
+      `${path}: a tokenizer was required (tokenizer.json, tokenizer.model or one in a .gguf file), it holds none.`,
+    );
+  }
+  const { files, note } = hfTokenizer(source);
+  if (files.size === 0) {
+    throw new FormatError(`${path}: a tokenizer that fits into tokenizer.json was required. ${note}`);
+  }
+  return { tokenizer, files, notes: note === undefined ? [] : [note] };
 }

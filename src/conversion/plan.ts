@@ -16,8 +16,8 @@ export const targetDtypes = ["f32", "f16", "bf16", "q8", "q4"] as const;
 /** One of the dtypes that a file can be converted to. */
 export type TargetDtype = (typeof targetDtypes)[number];
 
-/** What the other file shall be. */
-export type ConvertOptions<Format extends "gguf" | "hf"> = {
+/** What the other file shall be; `safetensors` is a Hugging Face folder. */
+export type PlanOptions<Format extends "gguf" | "safetensors"> = {
   readonly format: Format;
   /** How matrices are written. Default: each as the checkpoint has it, where `format` can hold that; else F32. */
   readonly dtype?: TargetDtype | undefined;
@@ -31,6 +31,14 @@ export type PlannedTensor<To extends Encoding = Encoding> = {
   readonly shape: readonly number[];
   readonly encoding: To;
   readonly source: TensorEntry;
+};
+
+/** A tensor that was written: its name and row order are Hugging Face's. */
+export type ConvertedTensor = {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly from: Encoding;
+  readonly to: Encoding;
 };
 
 /** All that is decided before a byte is read. */
@@ -47,9 +55,9 @@ export type ConvertPlan<To extends Encoding = Encoding> = {
  * Decides on every tensor; a layer-shared model becomes one whose blocks are each applied once.
  * @throws {RangeError} if the target can't express the model or the dtype.
  */
-export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"hf">): ConvertPlan<FloatEncoding>;
-export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"gguf">): ConvertPlan;
-export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"gguf" | "hf">): ConvertPlan {
+export function planConversion(checkpoint: Checkpoint, options: PlanOptions<"safetensors">): ConvertPlan<FloatEncoding>;
+export function planConversion(checkpoint: Checkpoint, options: PlanOptions<"gguf">): ConvertPlan;
+export function planConversion(checkpoint: Checkpoint, options: PlanOptions<"gguf" | "safetensors">): ConvertPlan {
   const { format, dtype } = options;
   const { config, blocks } = unshare(checkpoint.config, options.sharing);
   if (format === "gguf" && config.hidden_act !== "silu") {
@@ -62,7 +70,7 @@ export function planConversion(checkpoint: Checkpoint, options: ConvertOptions<"
       "convert: a GGUF llama has no norms of query and key heads (QK-norm), got a model that does. Convert to a folder instead.",
     );
   }
-  if (format === "hf" && (dtype === "q8" || dtype === "q4")) {
+  if (format === "safetensors" && (dtype === "q8" || dtype === "q4")) {
     throw new RangeError(`convert: a folder takes f32, f16 or bf16, got ${dtype}. Name a .gguf file for it.`);
   }
   const tensors = modelTensors(config).map(({ name, shape }): PlannedTensor => {
