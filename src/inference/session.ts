@@ -7,7 +7,9 @@ import * as o from "../options.ts";
 import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
 import { type Batch, batchOf } from "./batch.ts";
 import type { Branches, BranchPlan } from "./branches.ts";
+import { createLock } from "./lock.ts";
 import type { Runner } from "./runner.ts";
+import { packSession, unpackSession } from "./saved-session.ts";
 import { checkTokens, commonPrefix } from "./tokens.ts";
 
 export type SessionOptions = {
@@ -80,7 +82,7 @@ export type Session = {
   /** The tokens whose keys and values the cache holds. */
   readonly tokens: readonly number[];
   /** Waits in line for the runner, first come, first served. */
-  acquire(signal?: AbortSignal): Promise<Turn>;
+  readonly acquire: (signal?: AbortSignal) => Promise<Turn>;
   /**
    * Makes the cache hold `tokens` and resolves to the logits after the last one. What the cache shares with them from
    * the start on is kept; the last token always runs. After an abort or an error the session can be used as before.
@@ -98,7 +100,59 @@ const patienceMs = 50;
 export function createSession(runner: Runner, options: SessionOptions): Session {
   const { fingerprint, bosToken, eosTokens = [] } = o.check("session", sessionSchema, options);
   const { vocabSize, contextLength, cacheRows, maxTokens, maxOutputs } = runner;
-  const lock = createLock();
+  const cache = createCache(runner);
+  const nameOfWeights = async (): Promise<string> => `${fingerprint}, weights ${await runner.digest()}`;
+
+  const { acquire, withTurn } = createTurns(cache);
+
+  return {
+    vocabSize,
+    contextLength,
+    cacheRows,
+    maxTokens,
+    maxOutputs,
+    bosToken,
+    eosTokens,
+    get tokens() {
+      return cache.tokens().slice();
+    },
+    acquire,
+    feed: async (tokens, options = {}) => {
+      o.check("feed", feedSchema, options);
+      const checked = checkTokens("feed", tokens, vocabSize);
+      return withTurn(options.signal, (turn) => turn.feed(checked, options));
+    },
+    save: () =>
+      withTurn(undefined, async () => {
+        const held = cache.tokens();
+        const rows = held.length === 0 ? new Uint8Array(0) : await runner.readCache(held.length);
+        return packSession(await nameOfWeights(), held, rows);
+      }),
+    restore: async (bytes) => {
+      const saved = unpackSession(bytes, await nameOfWeights());
+      if (saved.tokens.length > contextLength) {
+        throw new FormatError(
+          `saved session: holds ${saved.tokens.length} tokens, the context takes ${contextLength}. Load the model with a longer contextLength.`,
+        );
+      }
+      const tokens = checkTokens("saved session", saved.tokens, vocabSize);
+      await withTurn(undefined, async () => {
+        cache.hold([]);
+        if (tokens.length > 0) await runner.writeCache(saved.cache, tokens.length);
+        cache.hold(tokens);
+      });
+    },
+  };
+}
+
+/** What lies in a runner's cache, and the work that changes it. */
+function createCache(runner: Runner): Work & {
+  /** The tokens whose keys and values it holds from row 0 on. */
+  tokens(): readonly number[];
+  /** The cache was written by hand: it holds these. */
+  hold(tokens: readonly number[]): void;
+} {
+  const { contextLength } = runner;
   let held: number[] = [];
   /** The plan whose branches lie in the cache behind the tokens held. */
   let planted: BranchPlan | undefined;
@@ -168,8 +222,6 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     return runner.forward(batch, signal);
   }
 
-  const nameOfWeights = async (): Promise<string> => `${fingerprint}, weights ${await runner.digest()}`;
-
   async function feed(tokens: readonly number[], options: FeedOptions = {}): Promise<Fed> {
     let logits: Float32Array = new Float32Array(0);
     const cachedTokens = await run(tokens, {
@@ -181,6 +233,40 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     return { logits, cachedTokens };
   }
 
+  return {
+    feed,
+    run,
+    ask,
+    forward,
+    tokens() {
+      forgetIfStale();
+      return held;
+    },
+    hold(tokens) {
+      ({ version } = runner);
+      held = [...tokens];
+      planted = undefined;
+    },
+  };
+}
+
+/** Chunks without logits stop where the wanted ones begin; those with logits are as long as the runner can give. */
+function chunkSize(position: number, end: number, from: number, runner: Runner): number {
+  const most = Math.min(runner.maxTokens, end - position);
+  if (position + most <= from) return most;
+  // A chunk may begin before `from` and go on past it.
+  return Math.min(most, Math.max(0, from - position) + runner.maxOutputs);
+}
+
+type Work = Pick<Turn, "feed" | "run" | "ask" | "forward">;
+
+/** Turns at `work`: whoever holds one works alone, and gives it away if its caller keeps it waiting. */
+function createTurns(work: Work): {
+  readonly acquire: (signal?: AbortSignal) => Promise<Turn>;
+  readonly withTurn: <T>(signal: AbortSignal | undefined, use: (turn: Turn) => Promise<T>) => Promise<T>;
+} {
+  const lock = createLock();
+
   async function acquire(signal?: AbortSignal): Promise<Turn> {
     let release: (() => void) | undefined = await lock(signal);
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -190,10 +276,7 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
       release = undefined;
     };
     return {
-      feed,
-      run,
-      ask,
-      forward,
+      ...work,
       pause: () => {
         timer = setTimeout(giveBack, patienceMs);
       },
@@ -207,172 +290,15 @@ export function createSession(runner: Runner, options: SessionOptions): Session 
     };
   }
 
-  async function withTurn<T>(signal: AbortSignal | undefined, work: (turn: Turn) => Promise<T>): Promise<T> {
-    const turn = await acquire(signal);
-    try {
-      return await work(turn);
-    } finally {
-      turn.release();
-    }
-  }
-
   return {
-    vocabSize,
-    contextLength,
-    cacheRows,
-    maxTokens,
-    maxOutputs,
-    bosToken,
-    eosTokens,
-    get tokens() {
-      return held.slice();
-    },
     acquire,
-    feed: async (tokens, options = {}) => {
-      o.check("feed", feedSchema, options);
-      const checked = checkTokens("feed", tokens, vocabSize);
-      return withTurn(options.signal, (turn) => turn.feed(checked, options));
-    },
-    save: () =>
-      withTurn(undefined, async () => {
-        forgetIfStale();
-        const cache = held.length === 0 ? new Uint8Array(0) : await runner.readCache(held.length);
-        return packSession(await nameOfWeights(), held, cache);
-      }),
-    restore: async (bytes) => {
-      const saved = unpackSession(bytes, await nameOfWeights());
-      if (saved.tokens.length > contextLength) {
-        throw new FormatError(
-          `saved session: holds ${saved.tokens.length} tokens, the context takes ${contextLength}. Load the model with a longer contextLength.`,
-        );
+    async withTurn(signal, use) {
+      const turn = await acquire(signal);
+      try {
+        return await use(turn);
+      } finally {
+        turn.release();
       }
-      const tokens = checkTokens("saved session", saved.tokens, vocabSize);
-      await withTurn(undefined, async () => {
-        forgetIfStale();
-        held = [];
-        planted = undefined;
-        if (tokens.length > 0) await runner.writeCache(saved.cache, tokens.length);
-        held = tokens;
-      });
     },
   };
-}
-
-/** Chunks without logits stop where the wanted ones begin; those with logits are as long as the runner can give. */
-function chunkSize(position: number, end: number, from: number, runner: Runner): number {
-  const most = Math.min(runner.maxTokens, end - position);
-  if (position + most <= from) return most;
-  // A chunk may begin before `from` and go on past it.
-  return Math.min(most, Math.max(0, from - position) + runner.maxOutputs);
-}
-
-/** First come, first served. Resolves to the function that lets the next one in. */
-function createLock(): (signal?: AbortSignal) => Promise<() => void> {
-  const waiting: (() => void)[] = [];
-  let isTaken = false;
-
-  function releaseOnce(): () => void {
-    let isDone = false;
-    return () => {
-      if (isDone) return;
-      isDone = true;
-      const next = waiting.shift();
-      if (next) next();
-      else isTaken = false;
-    };
-  }
-
-  return async (signal) => {
-    signal?.throwIfAborted();
-    if (isTaken) {
-      await new Promise<void>((resolve, reject) => {
-        const enter = (): void => {
-          signal?.removeEventListener("abort", leave);
-          resolve();
-        };
-        const leave = (): void => {
-          waiting.splice(waiting.indexOf(enter), 1);
-          reject(signal?.reason as Error);
-        };
-        signal?.addEventListener("abort", leave, { once: true });
-        waiting.push(enter);
-      });
-    }
-    isTaken = true;
-    return releaseOnce();
-  };
-}
-
-// A saved session, little-endian: magic (8 bytes), version, length of the fingerprint, number of tokens, 0 (u32 each),
-// length of the cache (u64), fingerprint (UTF-8, padded to 4), tokens (u32 each), cache (padded to 4), checksum (u32).
-const magic = "MLMSESS\n";
-const version = 1;
-const headerBytes = 32;
-
-function packSession(fingerprint: string, tokens: readonly number[], cache: Uint8Array): Uint8Array {
-  const name = new TextEncoder().encode(fingerprint);
-  const tokensAt = headerBytes + padded(name.length);
-  const cacheAt = tokensAt + 4 * tokens.length;
-  const checksumAt = cacheAt + padded(cache.length);
-  const bytes = new Uint8Array(checksumAt + 4);
-  const view = new DataView(bytes.buffer);
-  bytes.set(new TextEncoder().encode(magic), 0);
-  view.setUint32(8, version, true);
-  view.setUint32(12, name.length, true);
-  view.setUint32(16, tokens.length, true);
-  view.setBigUint64(24, BigInt(cache.length), true);
-  bytes.set(name, headerBytes);
-  for (const [i, token] of tokens.entries()) view.setUint32(tokensAt + 4 * i, token, true);
-  bytes.set(cache, cacheAt);
-  view.setUint32(checksumAt, checksum(bytes.subarray(0, checksumAt)), true);
-  return bytes;
-}
-
-function unpackSession(input: Uint8Array, fingerprint: string): { tokens: number[]; cache: Uint8Array } {
-  if (!(input instanceof Uint8Array)) throw new TypeError("restore: expected the Uint8Array that save gave.");
-  // The checksum reads whole words, which need an aligned start.
-  const bytes = input.byteOffset % 4 === 0 ? input : input.slice();
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (bytes.length < headerBytes + 4 || new TextDecoder("latin1").decode(bytes.subarray(0, 8)) !== magic) {
-    throw new FormatError(
-      `saved session: expected the bytes that save gave, got ${bytes.length} bytes of another kind.`,
-    );
-  }
-  if (view.getUint32(8, true) !== version) {
-    throw new FormatError(`saved session: expected version ${version}, got ${view.getUint32(8, true)}. Save it again.`);
-  }
-  const nameLength = view.getUint32(12, true);
-  const tokenCount = view.getUint32(16, true);
-  const cacheLength = Number(view.getBigUint64(24, true));
-  const tokensAt = headerBytes + padded(nameLength);
-  const cacheAt = tokensAt + 4 * tokenCount;
-  const checksumAt = cacheAt + padded(cacheLength);
-  if (bytes.length !== checksumAt + 4) {
-    throw new FormatError(
-      `saved session: needs ${checksumAt + 4} bytes, got ${bytes.length}. It was cut short or damaged; save it again.`,
-    );
-  }
-  if (view.getUint32(checksumAt, true) !== checksum(bytes.subarray(0, checksumAt))) {
-    throw new FormatError("saved session: the checksum does not match, so the bytes are damaged. Save it again.");
-  }
-  const name = new TextDecoder().decode(bytes.subarray(headerBytes, headerBytes + nameLength));
-  if (name !== fingerprint) {
-    throw new FormatError(
-      `saved session: belongs to the model "${name}", this one is "${fingerprint}". Load that model, or feed the text again.`,
-    );
-  }
-  const tokens = Array.from({ length: tokenCount }, (_, i) => view.getUint32(tokensAt + 4 * i, true));
-  return { tokens, cache: bytes.slice(cacheAt, cacheAt + cacheLength) };
-}
-
-function padded(length: number): number {
-  return Math.ceil(length / 4) * 4;
-}
-
-/** FNV-1a over 32-bit words: each step is a bijection, so a change within one word always shows. */
-function checksum(bytes: Uint8Array): number {
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  let hash = 0x811c9dc5;
-  for (const word of words) hash = Math.imul(hash ^ word, 0x01000193);
-  return hash >>> 0;
 }

@@ -117,6 +117,55 @@ describe.each([
     expect(trainer.steps).toBe(0);
   });
 
+  it("steps as accumulate, reduce and update do one after the other, to the bit", async () => {
+    const [whole, apart] = [await open(backend), await open(backend)];
+    const report = await whole.step([[row], [other]]);
+    const losses = [await apart.accumulate([row], 0.5), await apart.accumulate([other], 0.5)];
+    expect((losses[0]! + losses[1]!) / 2).toBeCloseTo(report.loss, 6);
+    expect(await apart.reduce()).toBe(report.gradientNorm);
+    await apart.update();
+    expect(await valuesOf(apart)).toEqual(await valuesOf(whole));
+    expect(apart.steps).toBe(1);
+  });
+
+  it("takes gradients from elsewhere: half of the rows here, half on another trainer", async () => {
+    const [whole, here, there] = [await open(backend), await open(backend), await open(backend)];
+    await whole.step([[row], [other]]);
+    await here.accumulate([row], 0.5);
+    await there.accumulate([other], 0.5);
+    for (const name of here.parameterNames) {
+      const [own, theirs] = [await here.readGradient(name), await there.readGradient(name)];
+      await here.writeGradient(
+        name,
+        own.map((value, i) => value + theirs[i]!),
+      );
+    }
+    await here.update();
+    const expected = await valuesOf(whole);
+    for (const [name, values] of await valuesOf(here)) {
+      expect(
+        expected.get(name)!.every((value, i) => Math.abs(value - values[i]!) < 1e-4),
+        name,
+      ).toBe(true);
+    }
+    await expect(here.writeGradient("model.norm.weight", new Float32Array(3))).rejects.toThrow(
+      "writeGradient: 8 numbers were required (gradient of model.norm.weight), got 3.",
+    );
+    await expect(here.readGradient("nothing")).rejects.toThrow('a tensor of the model was required, got "nothing"');
+  });
+
+  it("does not update by gradients that are not finite", async () => {
+    const trainer = await open(backend);
+    await trainer.accumulate([row]);
+    await trainer.writeGradient("model.norm.weight", new Float32Array(8).fill(NaN));
+    const before = await valuesOf(trainer);
+    await expect(trainer.update()).rejects.toThrow(TrainingError);
+    expect(await valuesOf(trainer)).toEqual(before);
+    expect(trainer.steps).toBe(0);
+    await trainer.clearGradients();
+    expect((await trainer.step([[row]])).loss).toBeGreaterThan(0);
+  });
+
   it("refuses rows without anything to learn, and says what came", async () => {
     const trainer = await open(backend);
     const masked = { tokens: [1, 2], learn: [1, 0] };

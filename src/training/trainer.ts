@@ -2,7 +2,7 @@
  * The trainer: programs over a model's weights that add up gradients and step the weights. Everything that a step depends on is
  * here or in the caller's rows, so that a step can be repeated bit for bit.
  */
-import type { Backend, Machine, MemoryReport, PreparedProgram } from "../backends/backend.ts";
+import type { Backend, Machine, MemoryReport } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { fixedCount } from "../kernels/operation.ts";
 import { checkConfig, type ModelConfig } from "../model/config.ts";
@@ -10,9 +10,11 @@ import { createWeights, DEFAULT_CONTEXT, type LoadedModel } from "../model/load.
 import * as o from "../options.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { createOptimizer, type Optimizer, type OptimizerOptions, optimizerSchema, settingsAt } from "./optimizer.ts";
+import { createRowRunner } from "./row-runner.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
 import { planLearningRate, learningRateAt, type Schedule, type ScheduleOptions, scheduleSchema } from "./schedule.ts";
-import { createParameters, type Parameter, recordRows, recordUpdate, type RowPrograms } from "./step-programs.ts";
+import { createParameters, type Parameter, recordUpdate } from "./step-programs.ts";
+import { bytesOf, floatsOf, readTensor, writeTensor } from "./tensor-io.ts";
 
 export type TrainerOptions = {
   readonly optimizer?: OptimizerOptions | undefined;
@@ -82,7 +84,10 @@ export type TrainerCore = {
   readonly accumulate: (rows: readonly Row[], weight?: number, options?: CallOptions) => Promise<number>;
   /** The global norm of the gradients as they are. */
   readonly reduce: () => Promise<number>;
-  /** Steps the weights by the gradients whose norm `reduce` has made, and clears them. Left undone if the norm is not finite. */
+  /**
+   * Steps the weights by the gradients, and clears these.
+   * @throws {TrainingError} if their norm is not finite; nothing is changed then.
+   */
   readonly update: () => Promise<void>;
   /** The sum of a weight's gradients so far, row by row, and numbers in its place: another machine's added, say. */
   readonly readGradient: (name: string) => Promise<Float32Array>;
@@ -152,77 +157,41 @@ export async function createTrainerOn(
   const reducing = await machine.prepare(programs.reduce);
   const updating = await machine.prepare(programs.update);
   const clearing = await machine.prepare(programs.clear);
-  let device = await prepareRows(first.rows, first.length);
+  const runner = await createRowRunner(loaded, parameters, { ...first, recomputes: checked.recompute ?? false });
   await fillParameters(machine, parameters, source);
 
-  async function prepareRows(rows: number, length: number): Promise<PreparedRows> {
-    const tokens = rows * length;
-    const limits = { tokens, outputs: tokens, positions: length };
-    const recorded = recordRows(config, parameters, limits, checked.recompute ?? false);
-    const accumulate = await machine.prepare(recorded.accumulate.program);
-    const losses = await machine.prepare(recorded.losses.program);
-    return {
-      ...recorded,
-      accumulate: { ...accumulate, output: recorded.accumulate.output },
-      losses: { ...losses, output: recorded.losses.output },
-    };
-  }
+  const clear = async (): Promise<void> => {
+    known = undefined;
+    await clearing.run(NO_ROWS);
+  };
 
-  async function releaseRows(): Promise<void> {
-    await device.accumulate.release();
-    await device.losses.release();
-  }
-
-  /** Programs for these rows: those that are there, or larger ones over the same weights, gradients and moments. */
-  async function fit(rows: number, length: number): Promise<PreparedRows> {
-    const { limits } = device;
-    if (rows * length <= limits.tokens && length <= limits.positions) return device;
-    const longest = Math.max(length, limits.positions);
-    await releaseRows();
-    device = await prepareRows(Math.ceil(Math.max(rows * length, limits.tokens) / longest), longest);
-    return device;
-  }
-
-  /** Losses of the rows, summed in f64; `accumulate` also adds to the gradients, times `scale`. */
-  async function sumLosses(
-    what: "accumulate" | "losses",
-    { tokens, targets, length }: PackedRows,
-    scale: number,
-    signal: AbortSignal | undefined,
-  ): Promise<number> {
-    const fitting = await fit(tokens.length / length, length);
-    const { run, output } = fitting[what];
-    const bytes = await run(
-      { tokens: tokens.length, position: 0, outputs: 0, length },
-      {
-        inputs: [
-          { tensor: fitting.tokens, bytes: bytesOf(tokens) },
-          { tensor: fitting.targets, bytes: bytesOf(targets) },
-          ...(what === "accumulate" ? [{ tensor: fitting.scale, bytes: bytesOf(Float32Array.of(scale)) }] : []),
-        ],
-        output: { tensor: output, length: tokens.length * 4 },
-        signal,
-      },
-    );
-    return floatsOf(bytes).reduce((sum, loss) => sum + loss, 0);
-  }
-
-  const clear = async (): Promise<void> => void (await clearing.run(NO_ROWS));
-
-  const currentSettings = (): Input => {
+  const currentSettings = (): { readonly tensor: Tensor; readonly bytes: Uint8Array } => {
     const values = settingsAt(optimizer, steps, learningRateAt(schedule, steps));
     return { tensor: settings, bytes: bytesOf(values) };
   };
 
+  /** The norm of the gradients as they are; undefined after they have changed. */
+  let known: number | undefined;
+
   async function reduce(): Promise<number> {
     await reducing.run(NO_ROWS, { inputs: [currentSettings()] });
-    return floatsOf(await machine.read(norm, 0, 4))[0]!;
+    const [gradientNorm = NaN] = floatsOf(await machine.read(norm, 0, 4));
+    known = gradientNorm;
+    return gradientNorm;
   }
 
   async function update(): Promise<void> {
+    const gradientNorm = known ?? (await reduce());
+    if (!Number.isFinite(gradientNorm)) throw divergence(steps + 1, "gradient norm", gradientNorm);
     await updating.run(NO_ROWS, { inputs: [currentSettings()] });
+    known = undefined;
     loaded.version.current++;
     steps++;
+  }
+
+  async function addGradients(batch: PackedRows, scale: number, signal: AbortSignal | undefined): Promise<number> {
+    known = undefined;
+    return runner.sumLosses("accumulate", batch, scale, signal);
   }
 
   const pack = (rows: readonly Row[]): PackedRows => packTrainingRows(rows, config.vocabSize, config.contextLength);
@@ -232,12 +201,6 @@ export async function createTrainerOn(
     if (packed.count > 0) return packed;
     throw new RangeError("training rows: at least one target was required, got none. Is all masked?");
   };
-  const parameterOf = (name: string): Parameter => {
-    const parameter = parameters.get(name);
-    if (parameter) return parameter;
-    throw new RangeError(`trainer: a tensor of the model was required, got ${JSON.stringify(name)}.`);
-  };
-
   return {
     config,
     loaded,
@@ -254,17 +217,19 @@ export async function createTrainerOn(
       if (microBatches.length === 0) throw new RangeError("step: at least one micro-batch was required, got none.");
       const batches = microBatches.map(packTargets);
       // Once for all of them: memory then grows at most once.
-      await fit(Math.max(...microBatches.map((rows) => rows.length)), Math.max(...batches.map(({ length }) => length)));
+      await runner.fit(
+        Math.max(...microBatches.map((rows) => rows.length)),
+        Math.max(...batches.map(({ length }) => length)),
+      );
       const learningRate = learningRateAt(schedule, steps);
       let loss = 0;
       try {
         for (const batch of batches) {
           const scale = 1 / (batch.count * batches.length);
-          loss += (await sumLosses("accumulate", batch, scale, signal)) * scale;
+          loss += (await addGradients(batch, scale, signal)) * scale;
         }
         if (!Number.isFinite(loss)) throw divergence(steps + 1, "loss", loss);
         const gradientNorm = await reduce();
-        if (!Number.isFinite(gradientNorm)) throw divergence(steps + 1, "gradient norm", gradientNorm);
         await update();
         return { loss, gradientNorm, learningRate };
       } catch (error) {
@@ -274,60 +239,74 @@ export async function createTrainerOn(
     },
     async accumulate(rows, weight = 1, { signal } = {}) {
       const batch = packTargets(rows);
-      return (await sumLosses("accumulate", batch, weight / batch.count, signal)) / batch.count;
+      return (await addGradients(batch, weight / batch.count, signal)) / batch.count;
     },
     reduce,
     update,
-    readGradient: (name) => read(machine, parameterOf(name).gradient),
+    ...accessTo(machine, parameters),
     async writeGradient(name, values) {
-      const { gradient } = parameterOf(name);
-      const count = fixedCount(gradient);
-      if (values.length !== count) {
-        throw new RangeError(`writeGradient: ${name} has ${count} numbers, got ${values.length}.`);
-      }
-      await write(machine, gradient, values);
+      known = undefined;
+      await writeGradient(machine, parameterOf(parameters, name).gradient, values);
     },
     clearGradients: clear,
     async evaluate(rows, { signal } = {}) {
-      const { tokens, positions } = device.limits;
+      const { tokens, positions } = runner.limits;
       let loss = 0;
       let counted = 0;
       const longest = Math.max(positions, ...rows.map(rowLength));
       const atOnce = Math.max(1, Math.floor(tokens / longest));
       for (let start = 0; start < rows.length; start += atOnce) {
         const packed = pack(rows.slice(start, start + atOnce));
-        loss += await sumLosses("losses", packed, 1, signal);
+        loss += await runner.sumLosses("losses", packed, 1, signal);
         counted += packed.count;
       }
       return { loss, tokens: counted };
     },
     async gradients(rows) {
       const packed = packTargets(rows);
-      await sumLosses("accumulate", packed, 1 / packed.count, undefined);
+      await addGradients(packed, 1 / packed.count, undefined);
       const gradients = new Map<string, Float32Array>();
-      for (const [name, { gradient }] of parameters) gradients.set(name, await read(machine, gradient));
+      for (const [name, { gradient }] of parameters) gradients.set(name, await readTensor(machine, gradient));
       await clear();
       return gradients;
     },
     state: () => ({ steps, optimizer, schedule }),
-    parameterNames: [...parameters.keys()],
-    shapeOf(name) {
-      const { rows, cols } = parameterOf(name).weight;
-      return rows === 1 ? [cols] : [rows as number, cols];
-    },
-    momentsOf: (name) => momentsOf(parameterOf(name)),
-    read: (name, what) => read(machine, parameterOf(name)[what]!),
     async dispose() {
-      await releaseRows();
+      await runner.release();
       for (const program of [reducing, updating, clearing]) await program.release();
     },
   };
 }
 
-type PreparedRows = Omit<RowPrograms, "accumulate" | "losses"> &
-  Readonly<Record<"accumulate" | "losses", PreparedProgram & { readonly output: Tensor }>>;
+function accessTo(
+  machine: Machine,
+  parameters: ReadonlyMap<string, Parameter>,
+): Pick<TrainerCore, "parameterNames" | "shapeOf" | "momentsOf" | "read" | "readGradient"> {
+  return {
+    parameterNames: [...parameters.keys()],
+    shapeOf(name) {
+      const { rows, cols } = parameterOf(parameters, name).weight;
+      return rows === 1 ? [cols] : [rows as number, cols];
+    },
+    momentsOf: (name) => momentsOf(parameterOf(parameters, name)),
+    read: async (name, what) => readTensor(machine, parameterOf(parameters, name)[what]!),
+    readGradient: async (name) => readTensor(machine, parameterOf(parameters, name).gradient),
+  };
+}
 
-type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array };
+function parameterOf(parameters: ReadonlyMap<string, Parameter>, name: string): Parameter {
+  const parameter = parameters.get(name);
+  if (parameter) return parameter;
+  throw new RangeError(`trainer: a tensor of the model was required, got ${JSON.stringify(name)}.`);
+}
+
+async function writeGradient(machine: Machine, gradient: Tensor, values: Float32Array): Promise<void> {
+  const count = fixedCount(gradient);
+  if (values.length !== count) {
+    throw new RangeError(`writeGradient: ${count} numbers were required (${gradient.name}), got ${values.length}.`);
+  }
+  await writeTensor(machine, gradient, values);
+}
 
 const NO_ROWS = { tokens: 0, position: 0, outputs: 0 };
 
@@ -338,10 +317,10 @@ async function fillParameters(
 ): Promise<void> {
   for (const [name, parameter] of parameters) {
     const count = fixedCount(parameter.weight);
-    if (source.weight) await write(machine, parameter.weight, await source.weight(name, count));
+    if (source.weight) await writeTensor(machine, parameter.weight, await source.weight(name, count));
     if (!source.moment) continue;
     for (const what of momentsOf(parameter)) {
-      await write(machine, parameter[what]!, await source.moment(name, what, count));
+      await writeTensor(machine, parameter[what]!, await source.moment(name, what, count));
     }
   }
 }
@@ -354,29 +333,4 @@ function divergence(step: number, what: string, value: number): TrainingError {
   return new TrainingError(
     `step ${step}: ${what} must be finite, got ${value}. Nothing was changed: go on from an earlier checkpoint with a lower peak learning rate, a longer warm-up or a smaller clip.`,
   );
-}
-
-/** Values pass in pieces, so that no copy of a whole matrix is on its way to the worker. */
-const PIECE = 1 << 20;
-
-async function write(machine: Machine, tensor: Tensor, values: Float32Array): Promise<void> {
-  const bytes = bytesOf(values);
-  for (let at = 0; at < bytes.length; at += PIECE) await machine.write(tensor, at, bytes.subarray(at, at + PIECE));
-}
-
-async function read(machine: Machine, tensor: Tensor): Promise<Float32Array> {
-  const values = new Float32Array(fixedCount(tensor));
-  const bytes = bytesOf(values);
-  for (let at = 0; at < bytes.length; at += PIECE) {
-    bytes.set(await machine.read(tensor, at, Math.min(PIECE, bytes.length - at)), at);
-  }
-  return values;
-}
-
-function bytesOf(array: Float32Array | Int32Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-}
-
-function floatsOf(bytes: Uint8Array): Float32Array {
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }

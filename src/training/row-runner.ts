@@ -1,0 +1,85 @@
+/** Runs rows of tokens through a model that is trained: programs for so many rows at once, made larger when more come. */
+import type { Machine, PreparedProgram } from "../backends/backend.ts";
+import type { LoadedModel } from "../model/load.ts";
+import type { Limits, Tensor } from "../tensor/tensor.ts";
+import type { PackedRows } from "./rows.ts";
+import { type Parameter, recordRows, type RowProgram, type RowPrograms } from "./step-programs.ts";
+import { bytesOf, floatsOf } from "./tensor-io.ts";
+
+export type RowRunner = {
+  /** What the programs take without growing. */
+  readonly limits: Limits;
+  /** Makes room for rows of so many tokens. @throws {BackendError} if there is none; what was there goes on. */
+  fit(rows: number, length: number): Promise<void>;
+  /** The losses of the rows, summed in f64; `accumulate` also adds to the gradients, times `scale`. */
+  sumLosses(
+    what: "accumulate" | "losses",
+    rows: PackedRows,
+    scale: number,
+    signal: AbortSignal | undefined,
+  ): Promise<number>;
+  release(): Promise<void>;
+};
+
+type Size = { readonly rows: number; readonly length: number };
+
+export async function createRowRunner(
+  { config, machine }: LoadedModel,
+  parameters: ReadonlyMap<string, Parameter>,
+  { recomputes, ...first }: Size & { readonly recomputes: boolean },
+): Promise<RowRunner> {
+  let current = await prepare(first);
+
+  async function prepare({ rows, length }: Size): Promise<PreparedRows> {
+    const limits = { tokens: rows * length, outputs: rows * length, positions: length };
+    const recorded = recordRows(config, parameters, limits, recomputes);
+    const accumulate = await prepareProgram(machine, recorded.accumulate);
+    try {
+      return { ...recorded, accumulate, losses: await prepareProgram(machine, recorded.losses) };
+    } catch (error) {
+      await accumulate.release();
+      throw error;
+    }
+  }
+
+  async function fit(rows: number, length: number): Promise<void> {
+    const { tokens, positions } = current.limits;
+    if (rows * length <= tokens && length <= positions) return;
+    const longest = Math.max(length, positions);
+    const before = current;
+    current = await prepare({ rows: Math.ceil(Math.max(rows * length, tokens) / longest), length: longest });
+    await releaseRows(before);
+  }
+
+  return {
+    get limits() {
+      return current.limits;
+    },
+    fit,
+    async sumLosses(what, { tokens, targets, length }, scale, signal) {
+      await fit(tokens.length / length, length);
+      const { run, output } = current[what];
+      const inputs = [
+        { tensor: current.tokens, bytes: bytesOf(tokens) },
+        { tensor: current.targets, bytes: bytesOf(targets) },
+        ...(what === "accumulate" ? [{ tensor: current.scale, bytes: bytesOf(Float32Array.of(scale)) }] : []),
+      ];
+      const numbers = { tokens: tokens.length, position: 0, outputs: 0, length };
+      const bytes = await run(numbers, { inputs, output: { tensor: output, length: tokens.length * 4 }, signal });
+      return floatsOf(bytes).reduce((sum, loss) => sum + loss, 0);
+    },
+    release: () => releaseRows(current),
+  };
+}
+
+type Prepared = PreparedProgram & { readonly output: Tensor };
+type PreparedRows = Omit<RowPrograms, "accumulate" | "losses"> & Readonly<Record<"accumulate" | "losses", Prepared>>;
+
+async function prepareProgram(machine: Machine, { program, output }: RowProgram): Promise<Prepared> {
+  return { ...(await machine.prepare(program)), output };
+}
+
+async function releaseRows({ accumulate, losses }: PreparedRows): Promise<void> {
+  await accumulate.release();
+  await losses.release();
+}

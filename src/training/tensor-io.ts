@@ -1,0 +1,31 @@
+/** Tensors that lie row by row, out of a device and into it. */
+import type { Machine } from "../backends/backend.ts";
+import { fixedCount } from "../kernels/operation.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+
+/** Values pass in pieces, so that no copy of a whole matrix is on its way to the worker. */
+const PIECE = 1 << 20;
+
+/** Writes all numbers of a tensor. */
+export async function writeTensor(machine: Machine, tensor: Tensor, values: Float32Array): Promise<void> {
+  const bytes = bytesOf(values);
+  for (let at = 0; at < bytes.length; at += PIECE) await machine.write(tensor, at, bytes.subarray(at, at + PIECE));
+}
+
+/** Copies all numbers of a tensor. */
+export async function readTensor(machine: Machine, tensor: Tensor): Promise<Float32Array> {
+  const values = new Float32Array(fixedCount(tensor));
+  const bytes = bytesOf(values);
+  for (let at = 0; at < bytes.length; at += PIECE) {
+    bytes.set(await machine.read(tensor, at, Math.min(PIECE, bytes.length - at)), at);
+  }
+  return values;
+}
+
+export function bytesOf(array: Float32Array | Int32Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+export function floatsOf(bytes: Uint8Array): Float32Array {
+  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
