@@ -104,8 +104,6 @@ const samples: Readonly<Record<Name, (r: Recorder) => Tensor>> = {
   },
   swiglu: (r) => r.swiglu({ gate: x6, up: y6 }),
   swigluBack: (r) => r.swigluBack({ dy: x6, gate: y6, up: z6 }),
-  gelu: (r) => r.gelu({ x: x6 }),
-  geluBack: (r) => r.geluBack({ dy: x6, x: y6 }),
   relu: (r) => r.relu({ x: x6 }),
   reluBack: (r) => r.reluBack({ dy: x6, x: y6 }),
   add: (r) => r.add({ a: x6, b: y6 }),
@@ -238,7 +236,6 @@ describe("gradients are slopes", () => {
       { tokens: 3, record: samples.swiglu },
       { tokens: 3, record: (r) => r.swiglu({ gate: x6, up: x6 }) },
     ],
-    gelu: [{ tokens: 5, record: samples.gelu }],
     relu: [{ tokens: 5, record: samples.relu }],
     add: [
       { tokens: 3, record: samples.add },

@@ -2,7 +2,7 @@
 import { adamw, clear, clip, squares } from "./adamw/adamw.ts";
 import { attention, attentionBack } from "./attention/attention.ts";
 import { crossEntropy, crossEntropyBack } from "./cross-entropy/cross-entropy.ts";
-import { add, gelu, geluBack, relu, reluBack, swiglu, swigluBack } from "./elementwise/elementwise.ts";
+import { add, relu, reluBack, swiglu, swigluBack } from "./elementwise/elementwise.ts";
 import { embed, embedBack } from "./embed/embed.ts";
 import { linear, linearInput, linearWeight } from "./linear/linear.ts";
 import { logProbability } from "./log-probability/log-probability.ts";
@@ -26,8 +26,6 @@ export const operations = {
   attentionBack,
   swiglu,
   swigluBack,
-  gelu,
-  geluBack,
   relu,
   reluBack,
   add,

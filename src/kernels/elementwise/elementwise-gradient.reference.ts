@@ -15,13 +15,3 @@ export function swigluBack(dGate: Floats, dUp: Floats, dy: Floats, gate: Floats,
 export function reluBack(dx: Floats, dy: Floats, x: Floats, count: number): void {
   for (let i = 0; i < count; i++) dx[i] = x[i]! > 0 ? dy[i]! : 0;
 }
-
-/** With s = σ(2u) of `gelu`:  dx = dy·(s + x·s·(1 − s)·2u′),  u′ = √(2/π)·(1 + 3·0.044715·x²). */
-export function geluBack(dx: Floats, dy: Floats, x: Floats, count: number): void {
-  const k = Math.sqrt(2 / Math.PI);
-  for (let i = 0; i < count; i++) {
-    const v = x[i]!;
-    const s = 1 / (1 + Math.exp(-2 * k * (v + 0.044715 * v ** 3)));
-    dx[i] = dy[i]! * (s + v * s * (1 - s) * 2 * k * (1 + 3 * 0.044715 * v * v));
-  }
-}

@@ -1,6 +1,5 @@
 // Twins of elementwise-gradient.reference.ts. `from`…`to` are elements, multiples of 4 except at the end.
 import { exp1, exp4, madd } from "../math.simd";
-import { GELU_K, GELU_K3 } from "./elementwise.simd";
 
 export function swigluBack(dGate: usize, dUp: usize, dy: usize, gate: usize, up: usize, from: i32, to: i32): void {
   const one = f32x4.splat(1);
@@ -30,15 +29,5 @@ export function reluBack(dx: usize, dy: usize, x: usize, from: i32, to: i32): vo
   for (let i = from; i < to; i++) {
     const at = (<usize>i) << 2;
     store<f32>(dx + at, load<f32>(x + at) > 0 ? load<f32>(dy + at) : 0);
-  }
-}
-
-export function geluBack(dx: usize, dy: usize, x: usize, from: i32, to: i32): void {
-  for (let i = from; i < to; i++) {
-    const at = (<usize>i) << 2;
-    const v = load<f32>(x + at),
-      square = v * v;
-    const s = <f32>1 / (<f32>1 + exp1(-(v * (GELU_K + GELU_K3 * square))));
-    store<f32>(dx + at, load<f32>(dy + at) * (s + v * s * (<f32>1 - s) * (GELU_K + <f32>3 * GELU_K3 * square)));
   }
 }

@@ -14,11 +14,3 @@ export function relu(out: Floats, x: Floats, count: number): void {
 export function swiglu(out: Floats, gate: Floats, up: Floats, count: number): void {
   for (let i = 0; i < count; i++) out[i] = (gate[i]! / (1 + Math.exp(-gate[i]!))) * up[i]!;
 }
-
-/** x·Φ(x) ≈ x·σ(2u), u = √(2/π)·(x + 0.044715·x³): torch's `approximate="tanh"`. */
-export function gelu(out: Floats, x: Floats, count: number): void {
-  for (let i = 0; i < count; i++) {
-    const u = Math.sqrt(2 / Math.PI) * (x[i]! + 0.044715 * x[i]! ** 3);
-    out[i] = x[i]! / (1 + Math.exp(-2 * u));
-  }
-}

@@ -37,25 +37,3 @@ export function swiglu(out: usize, gate: usize, up: usize, from: i32, to: i32): 
     store<f32>(out + at, (g / (<f32>1 + exp1(-g))) * load<f32>(up + at));
   }
 }
-
-/** 2·√(2/π), and that times 0.044715: x·σ(x·(K + K3·x²)). */
-export const GELU_K: f32 = 1.5957691216057308;
-export const GELU_K3: f32 = 0.07135481282655396;
-
-export function gelu(out: usize, x: usize, from: i32, to: i32): void {
-  const one = f32x4.splat(1),
-    k = f32x4.splat(GELU_K),
-    k3 = f32x4.splat(GELU_K3);
-  let i = from;
-  for (; i + 4 <= to; i += 4) {
-    const at = (<usize>i) << 2;
-    const v = v128.load(x + at);
-    const u = f32x4.mul(v, f32x4.add(k, f32x4.mul(k3, f32x4.mul(v, v))));
-    v128.store(out + at, f32x4.div(v, f32x4.add(one, exp4(f32x4.neg(u)))));
-  }
-  for (; i < to; i++) {
-    const at = (<usize>i) << 2;
-    const v = load<f32>(x + at);
-    store<f32>(out + at, v / (<f32>1 + exp1(-(v * (GELU_K + GELU_K3 * (v * v))))));
-  }
-}

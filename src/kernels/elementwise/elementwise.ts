@@ -67,30 +67,6 @@ export const swigluBack = declare({
   },
 });
 
-/** x·Φ(x) by its tanh (Hendrycks & Gimpel 2016, arXiv:1606.08415). */
-export const gelu = declare({
-  name: "gelu",
-  operands: { y: "out", x: "in" },
-  settings: [],
-  shape: ({ x }) => ({ y: x }),
-  oracle: ({ y, x }, { rows, of }) => forward.gelu(y, x, rows * of.y.cols),
-  gradient({ x }, _, dy, tape) {
-    tape.add(x, tape.record(geluBack, { dy, x }).dx);
-  },
-  flops: ({ y }, rows) => 10 * rows * y.cols,
-  kernel: { file: "elementwise/elementwise", ...byElement },
-});
-
-export const geluBack = declare({
-  name: "geluBack",
-  operands: { dx: "out", dy: "in", x: "in" },
-  settings: [],
-  shape: ({ x }) => ({ dx: x }),
-  oracle: ({ dx, dy, x }, { rows, of }) => gradients.geluBack(dx, dy, x, rows * of.x.cols),
-  flops: ({ x }, rows) => 15 * rows * x.cols,
-  kernel: { file: "elementwise/elementwise-gradient", ...gradientByElement },
-});
-
 /** max(x, 0). */
 export const relu = declare({
   name: "relu",
