@@ -35,5 +35,7 @@ for (let round = 0; round < 3; round++) {
   rounds.push([alone.tokensPerSecond, together.tokensPerSecond]);
 }
 const median = (/** @type {number} */ at) => rounds.map((round) => round[at] ?? 0).sort((a, b) => a - b)[1] ?? 0;
-console.log(`${count} texts, ${threads} thread(s): ${median(0).toFixed(1)} tokens/s alone, ${median(1).toFixed(1)} together`);
+console.log(
+  `${count} texts, ${threads} thread(s): ${median(0).toFixed(1)} tokens/s alone, ${median(1).toFixed(1)} together`,
+);
 process.exit(0);

@@ -31,7 +31,7 @@ export function object<Given, Checked = Given>(entries: Entries<Given, Checked>)
   return v.pipe(isRecord, v.strictObject(entries)) as unknown as Schema<Given, Checked>;
 }
 
-/** The same of an object out of a file, of which nothing is known. */
+/** Makes a schema of an object out of a file, of which nothing is known. */
 export function jsonObject<Checked>(entries: Entries<Unknown<Checked>, Checked>): Schema<unknown, Checked> {
   return object<Unknown<Checked>, Checked>(entries);
 }

@@ -24,7 +24,7 @@ export interface Machine {
   /** Which build and how many threads, for people: `wasm (relaxed SIMD, 2 threads)`. */
   readonly description: string;
   readonly threads: number;
-  /** As things stand: grows with every program that is prepared. */
+  /** Bytes as things stand: they grow with every program that is prepared. */
   readonly memory: MemoryReport;
   /**
    * Plans the memory that `program` needs besides what is there, takes it, and makes the program ready to run. Weights that it

@@ -20,7 +20,7 @@ type Options = ModelOptions &
 
 const defaultPrompt = "Once upon a time";
 const defaultMaxTokens = 256;
-/** For the first bytes of a piped prompt. */
+/** How long to wait for the first bytes of a piped prompt. */
 const PATIENCE_MS = 1000;
 
 export function createGenerateCommand(): Command {

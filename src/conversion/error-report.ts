@@ -15,7 +15,7 @@ export type TensorError = ConvertedTensor & {
 /** How far all tensors are from what they were. */
 export type ErrorReport = {
   readonly tensors: readonly TensorError[];
-  /** The same over all weights together. */
+  /** The error over all weights together. */
   readonly total: Pick<TensorError, "relativeRmsError" | "maxError" | "bitsPerWeight">;
 };
 

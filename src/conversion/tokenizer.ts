@@ -27,7 +27,7 @@ export type GgufTokenizer = { readonly metadata: GgufMetadata; readonly note?: s
 /** Words, digits, spaces, an umlaut, CJK, an emoji: what pre-tokenizers and normalizers treat differently. */
 const PROBE = "Hello  world, it's 12345 — für\n\tdas 日本語 🙂 ﬁ…";
 
-/** Without a vocabulary where the files hold one that GGUF has no words for. */
+/** Gives what GGUF keeps of a tokenizer, without a vocabulary where the files hold one that GGUF has no words for. */
 export function ggufTokenizer(files: TokenizerFiles, config: HfConfig): GgufTokenizer {
   if (files.kind === "none") return { metadata: new Map() };
   if (files.kind === "gguf") return { metadata: keepTokenizerMetadata(files.metadata) };
@@ -115,7 +115,7 @@ function addTokens(pieces: readonly Piece[], files: FileTokenizer, vocabSize: nu
 /** The files of a folder in Hugging Face's layout, by name, and a sentence where they are not all that the tokenizer is. */
 export type HfTokenizer = { readonly files: ReadonlyMap<string, Uint8Array>; readonly note?: string };
 
-/** Without files where a GGUF vocabulary does what tokenizer.json has no words for. */
+/** Gives a tokenizer's files, without any where a GGUF vocabulary does what tokenizer.json has no words for. */
 export function hfTokenizer(files: TokenizerFiles): HfTokenizer {
   if (files.kind === "none") return { files: new Map() };
   if (files.kind === "files") return { files: filesByName(files) };

@@ -1,4 +1,4 @@
-/** From text to the tokens that a model is trained on: files and folders in, files and folders out. */
+/** Turns text into the tokens that a model is trained on: files and folders in, files and folders out. */
 import { join } from "node:path";
 import * as o from "../options.ts";
 import { replaceFolder } from "../formats/node-folder.ts";

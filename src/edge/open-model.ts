@@ -19,7 +19,7 @@ export type ModelOptions = LoadOptions & {
   readonly threads?: number | undefined;
   /** Texts of full length that the key/value cache has room for, so that they run together. Default: 1. */
   readonly sequences?: number | undefined;
-  /** For a checkpoint that has none. */
+  /** Stands in where a checkpoint has none. */
   readonly tokenizer?: Tokenizer | undefined;
 };
 

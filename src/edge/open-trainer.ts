@@ -26,7 +26,7 @@ export type TrainerStart = TrainerOptions & {
   readonly config?: ModelConfig | undefined;
   /** Layer sharing. Default: the config's. */
   readonly sharing?: Sharing | undefined;
-  /** Of the random weights. Default: 0. */
+  /** The random weights follow from it. Default: 0. */
   readonly seed?: number | undefined;
   /** Default: `wasm`. */
   readonly device?: Device | undefined;

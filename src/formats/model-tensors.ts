@@ -30,7 +30,7 @@ type Shape = Pick<
   | "isTied"
 >;
 
-/** In the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
+/** Lists them in the order of the forward pass: embedding, blocks, final norm, and the head unless it is tied. */
 export function modelTensors(config: Shape): ModelTensor[] {
   const { hidden_size: dim, intermediate_size: hidden, vocab_size: vocabSize } = config;
   const queries = config.num_attention_heads * config.head_dim;

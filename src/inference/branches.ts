@@ -12,7 +12,7 @@ export type Text = { readonly tokens: readonly number[]; readonly from: number; 
 /** Rows that run together, in cache rows that follow each other, with a question for each entry of `rows`. */
 export type Branches = Batch & {
   readonly targets: readonly number[];
-  /** For each question, the index of its text. A text's questions come in order. */
+  /** The index of each question's text. A text's questions come in order. */
   readonly texts: readonly number[];
 };
 
@@ -39,7 +39,7 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
   let index = 0;
   let asked = 0; // questions of text `index` that were put
   let limits: BranchLimits = { cacheRows: 0, maxTokens: 0, maxOutputs: 0 };
-  /** Of the text before: its tokens, and the cache row of each as far as they were run. */
+  /** The text before: its tokens, and the cache row of each as far as they were run. */
   let known: readonly number[] = [];
   let path: number[] = [];
   let nextRow = 0;

@@ -53,7 +53,7 @@ export type Model = {
   hiddenStates(input: string | ArrayLike<number>, options?: { readonly signal?: AbortSignal }): Promise<Float32Array>;
   /** Log-probabilities of continuations, as lm-evaluation-harness defines them. */
   score(requests: readonly ScoreRequest[], options?: ProgressOptions): Promise<Score[]>;
-  /** Of token ids, window by window. */
+  /** Measures the perplexity of token ids, window by window. */
   perplexity(tokens: ArrayLike<number>, options: PerplexityOptions): Promise<Perplexity>;
   /** Frees what the model has to itself: threads and memory, but for weights that a trainer lent it. It cannot be used afterwards. */
   dispose(): Promise<void>;

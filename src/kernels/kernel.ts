@@ -26,7 +26,7 @@ export type Kernel<R = Readonly<Record<string, Role>>, S = Readonly<Record<strin
   /** Its file below kernels/, without `.simd.ts`. */
   readonly file: string;
   readonly operands: R;
-  /** By name; where a rule is missing, the command brings the number. */
+  /** The rule for each size, by name; where it is missing, the command brings the number. */
   readonly sizes: Readonly<Record<string, SizeRule<R, S> | undefined>>;
   /** Further numbers, for the division alone. */
   readonly counts?: Readonly<Record<string, SizeRule<R, S>>>;

@@ -14,7 +14,7 @@ import { kernelOf } from "./operation.ts";
 import { operations } from "./operations.ts";
 import { quantizeKernels } from "./quantize/quantize.commands.ts";
 
-/** In the order of their opcodes. */
+/** Every kernel, in the order of opcodes. */
 export const kernels: readonly Kernel[] = [
   ...Object.values(operations).flatMap((op) => kernelOf(op) ?? []),
   ...linearKernels,

@@ -54,7 +54,7 @@ export type GradientTape = {
 
 export type Declaration<R extends Roles = Roles, S = object> = {
   readonly name: string;
-  /** In the order in which the kernel takes them, results first. */
+  /** The roles of its operands, in the order in which the kernel takes them, results first. */
   readonly operands: R;
   /** Names of its numbers, in the order in which the kernel takes them. */
   readonly settings: readonly string[];

@@ -39,7 +39,7 @@ export type LoadedModel = {
   readonly version: { current: number };
 };
 
-/** Of one upload. */
+/** Bytes of one upload. */
 const PIECE_BYTES = 1 << 20;
 /** Positions that are planned for a model that could take more. */
 export const DEFAULT_CONTEXT = 2048;

@@ -7,7 +7,7 @@ export const placesOf = {
   start: 0,
   /** The cache row that the run goes on from; -1 at the beginning of a text. */
   parent: 1,
-  /** In its text, from 0 on. */
+  /** Its number in its text, from 0 on. */
   position: 2,
 } as const;
 

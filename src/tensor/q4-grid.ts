@@ -128,7 +128,7 @@ function measure(x: Float64Array, s: Q4Search, d: number, m: number): void {
   keepIfBetter(s, d, m);
 }
 
-/** From (x − m) / d to a level. Adding 1.5·2⁵² rounds a small double to a whole number. */
+/** Turns (x − m) / d into a level. Adding 1.5·2⁵² rounds a small double to a whole number. */
 export function nearestLevel(position: number): number {
   return Math.min(Math.max(position, 0), 15) + 6755399441055744 - 6755399441055744;
 }

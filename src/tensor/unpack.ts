@@ -1,4 +1,4 @@
-/** From the kernels' layout (pack.ts) back to rows of f32. */
+/** Turns the kernels' layout (pack.ts) back into rows of f32. */
 import { type Dtype, GROUP, ROW_BLOCK } from "./dtype.ts";
 import { bf16ToF32, f16ToF32 } from "./float16.ts";
 

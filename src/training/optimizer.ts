@@ -8,15 +8,15 @@ export type OptimizerOptions = {
    * usual step, so that a recipe's learning rate and decay hold for both. Embedding, head and gains stay with AdamW. Default: `adamw`.
    */
   readonly kind?: "adamw" | "muon" | undefined;
-  /** Of the moving averages of the gradient and its square. Default: [0.9, 0.95]. */
+  /** How much the moving averages of the gradient and of its square keep in a step. Default: [0.9, 0.95]. */
   readonly betas?: readonly [number, number] | undefined;
   /** Default: 1e-8. */
   readonly eps?: number | undefined;
-  /** Of matrices, embedding and head among them; gains never decay. Default: 0.1. */
+  /** How much matrices, embedding and head among them, lose in a step, times the learning rate; gains never decay. Default: 0.1. */
   readonly weightDecay?: number | undefined;
   /** The largest global norm of the gradients; null: unlimited. Default: 1. */
   readonly clip?: number | null | undefined;
-  /** Of Muon's moving average of the gradient. Default: 0.95. */
+  /** How much Muon's moving average of the gradient keeps in a step. Default: 0.95. */
   readonly momentum?: number | undefined;
 };
 

@@ -22,7 +22,7 @@ const MOMENTS_FILE = "optimizer.safetensors";
 /** The settings of a run have less than 1 kB. */
 const MAX_STATE_BYTES = 1024 * 1024;
 
-/** By name, what belongs to the same moment as a trainer. */
+/** What belongs to the same moment as a trainer, by file name. */
 export type FurtherFiles = Readonly<Record<string, string | Uint8Array>>;
 
 export type FileToWrite = {

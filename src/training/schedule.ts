@@ -10,7 +10,7 @@ export type ScheduleOptions = {
   readonly warmupSteps?: number | undefined;
   /** Steps in all; afterwards the rate stays at its floor. Needed for cosine and linear. */
   readonly steps?: number | undefined;
-  /** Of cosine and linear: how many of the last steps fall; before them the rate stays at its peak. Default: all after the warm-up. */
+  /** How many of the last steps fall with cosine and linear; before them the rate stays at its peak. Default: all after the warm-up. */
   readonly decaySteps?: number | undefined;
   /** Where cosine and linear end, as a part of the peak. Default: 0.1, as in MobileLLM's script. */
   readonly floor?: number | undefined;

@@ -20,7 +20,7 @@ export type Parameter = {
   readonly square: Tensor | undefined;
 };
 
-/** By Hugging Face name. With `hasMuon`, matrices other than embedding and head are Muon's. */
+/** Makes what each weight is trained with, by Hugging Face name. With `hasMuon`, matrices other than embedding and head are Muon's. */
 export function createParameters(weights: ReadonlyMap<string, Tensor>, hasMuon: boolean): Map<string, Parameter> {
   const twin = (weight: Tensor, kind: Tensor["kind"], what: string): Tensor => ({
     ...weight,

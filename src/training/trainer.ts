@@ -95,7 +95,7 @@ export type TrainerCore = {
   readonly clearGradients: () => Promise<void>;
   /** Summed nats and the number of targets; changes nothing. */
   readonly evaluate: (rows: readonly Row[], options?: CallOptions) => Promise<{ loss: number; tokens: number }>;
-  /** Of the mean loss over the rows, by Hugging Face name; changes nothing. */
+  /** The gradients of the mean loss over the rows, by Hugging Face name; changes nothing. */
   readonly gradients: (rows: readonly Row[]) => Promise<Map<string, Float32Array>>;
   state(): TrainerState;
   readonly parameterNames: readonly string[];

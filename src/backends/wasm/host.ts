@@ -38,7 +38,7 @@ export type Request =
       readonly bytes: Uint8Array<ArrayBuffer>;
     }
   | { readonly kind: "download"; readonly weight: Weight }
-  /** From blocks of rows to row by row, in its place. */
+  /** Lays a weight row by row that lay in blocks of rows, in its place. */
   | { readonly kind: "unblock"; readonly weight: Weight }
   | { readonly kind: "grow"; readonly end: number }
   | { readonly kind: "clear"; readonly address: number; readonly length: number }
@@ -53,7 +53,7 @@ export type Request =
 export type Reply = {
   readonly id: number;
   readonly error?: { readonly name: string; readonly message: string };
-  /** Of a download, a read or a run; of an upload, the memory that came with it. */
+  /** What a download, a read or a run gives; for an upload, the memory that came with it. */
   readonly bytes?: Uint8Array<ArrayBuffer>;
 };
 

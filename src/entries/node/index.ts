@@ -15,7 +15,7 @@ export * from "../shared/index.ts";
 
 /** How a model is loaded in Node. */
 export type NodeModelOptions = Omit<ModelOptions, "tokenizer"> & {
-  /** For a checkpoint that has none: a tokenizer, or the path of a folder, a tokenizer.json or a tokenizer.model. */
+  /** Stands in where a checkpoint has none: a tokenizer, or the path of a folder, a tokenizer.json or a tokenizer.model. */
   readonly tokenizer?: Tokenizer | string | undefined;
   /** How to reach the Hub: token, endpoint, cacheDir, offline. Default: Hugging Face's environment variables. */
   readonly hub?: HubOptions | undefined;

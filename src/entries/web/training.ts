@@ -25,7 +25,7 @@ export type CreateTrainerOptions = TrainerStart & {
   readonly resume?: FileRecord | undefined;
 };
 
-/** By name. A record of them is a model that `loadModel` takes. */
+/** Files by name. A record of them is a model that `loadModel` takes. */
 export type SavedFiles = Readonly<Record<string, Uint8Array<ArrayBuffer>>>;
 
 export type Trainer = UnsavedTrainer & {

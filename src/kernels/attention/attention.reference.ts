@@ -17,12 +17,12 @@ export type AttentionShape = {
   readonly seenBy: (t: number) => readonly number[];
 };
 
-/** Within sequences of `length` rows that follow each other. */
+/** What a query sees within sequences of `length` rows that follow each other. */
 export function seenInSequence(length: number): (t: number) => number[] {
   return (t) => Array.from({ length: (t % length) + 1 }, (_, j) => t - (t % length) + j);
 }
 
-/** In a cache: the rows of the text that ends in row `slotOf(t)`, all before it or what `places` (positions, 3) says. */
+/** What a query sees in a cache: the rows of the text that ends in row `slotOf(t)`, all before it or what `places` (positions, 3) says. */
 export function seenInCache(slotOf: (t: number) => number, places: Int32Array | undefined): (t: number) => number[] {
   if (!places) return (t) => Array.from({ length: slotOf(t) + 1 }, (_, j) => j);
   return (t) => {

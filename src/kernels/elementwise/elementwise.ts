@@ -38,7 +38,7 @@ export const swiglu = declare({
   operands: { y: "out", gate: "in", up: "in" },
   settings: [],
   shape({ gate, up }) {
-    mustFit("swiglu", "shapes must match", gate, up, gate.cols === up.cols);
+    mustFit("swiglu", "shapes must match", gate, up, gate.cols === up.cols && gate.rows === up.rows);
     return { y: gate };
   },
   oracle: ({ y, gate, up }, { rows, of }) => forward.swiglu(y, gate, up, rows * of.y.cols),

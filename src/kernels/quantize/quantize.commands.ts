@@ -16,7 +16,7 @@ const quantize: Kernel = declareKernel({
 
 export const quantizeKernels: readonly Kernel[] = [quantize];
 
-/** Of a row: 16-bit values padded to whole groups, then a scale and a sum for each group. */
+/** Bytes of a row: 16-bit values padded to whole groups, then a scale and a sum for each group. */
 function quantizedRowBytes(cols: number): number {
   return Math.ceil(cols / GROUP) * (GROUP * 2 + 8);
 }

@@ -83,7 +83,7 @@ type Run = {
   readonly startedAt: number;
   readonly elapsedBeforeMs: number;
   savedAt: number;
-  /** As the next checkpoint will have it. */
+  /** The state as the next checkpoint will have it. */
   state: Omit<RunState, "version" | "step" | "elapsedMs" | "offsets">;
 };
 

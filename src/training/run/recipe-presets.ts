@@ -55,11 +55,11 @@ export const recipePresets: Readonly<Record<string, RecipeJson>> = {
   final: paper(480_000),
   /** Minutes: to see that everything works. */
   "laptop-1M": laptop({ dim: 128, layers: 6, heads: 4, kvHeads: 2, hidden: 256 }, 128, 1, 3e-3, 2000),
-  /** With a vocabulary of 4096: 5.5M parameters, 164 million tokens. */
+  /** A storyteller with a vocabulary of 4096: 5.5M parameters, 164 million tokens. */
   "laptop-5M": laptop({ dim: 192, layers: 12, heads: 6, kvHeads: 2, hidden: 512 }, 256, 4, 2e-3, 20_000),
   /** Days. */
   "laptop-15M": laptop({ dim: 288, layers: 16, heads: 6, kvHeads: 2, hidden: 768 }, 512, 4, 1.5e-3, 50_000),
-  /** From a checkpoint to a conversation partner (paper, section 4.3.2: linear from 2e-5, decay 0.01). */
+  /** Makes a conversation partner of a checkpoint (paper, section 4.3.2: linear from 2e-5, decay 0.01). */
   finetune: {
     init: "facebook/MobileLLM-125M",
     data: { chats: { files: ["data/chats.jsonl"] }, length: 512 },

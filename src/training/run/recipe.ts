@@ -77,7 +77,7 @@ type DataRecipe = {
   readonly datasets: readonly DatasetRecipe[];
   /** Instead of data sets: conversations, of which only what the assistant says is learned. */
   readonly chats?: ChatsRecipe | undefined;
-  /** With a chat template, for conversations. Default: the one of `init`. Data sets bring their own. */
+  /** A tokenizer with a chat template, for conversations. Default: the one of `init`. Data sets bring their own. */
   readonly tokenizer?: string | undefined;
   /** Tokens of a row that are predicted, T. */
   readonly length: number;
@@ -129,7 +129,7 @@ export type Recipe = {
   readonly optimizer: Optimizer;
   /** The learning rate. Its peak may be { value, atTokensPerStep }, and is then scaled in proportion to the batch. */
   readonly schedule: Schedule;
-  /** Of random weights and of the order of rows. */
+  /** Random weights and the order of rows follow from it. */
   readonly seed: number;
   /** Default: one for each core. */
   readonly threads?: number | undefined;
