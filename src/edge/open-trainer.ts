@@ -37,7 +37,7 @@ export type TrainerStart = TrainerOptions & {
 /** A trainer but for how it is saved. */
 export type UnsavedTrainer = Omit<
   TrainerCore,
-  "state" | "read" | "shapeOf" | "momentsOf" | "parameterNames" | "loaded"
+  "state" | "read" | "shapeOf" | "momentsOf" | "tensorNames" | "parameterNames" | "loaded"
 > & {
   /**
    * A model over the trainer's weights, which writes with them as they are when it runs; its cache is its own. Dispose of it when

@@ -81,7 +81,18 @@ export function backward(forward: readonly Operation[], options: BackwardOptions
     const derived = backwardOf[index]!;
     operations.push(...(options.recompute ? recomputed(body, start, end, derived) : derived));
   });
-  return operations;
+  return withoutUnread(operations);
+}
+
+/** Leaves out what nothing reads: gradients of activations below which all is frozen. */
+function withoutUnread(operations: readonly Operation[]): Operation[] {
+  const read = new Set<Tensor>();
+  const kept = operations.toReversed().filter((operation) => {
+    const isWanted = writesOf(operation).some((tensor) => tensor.kind !== "activation" || read.has(tensor));
+    if (isWanted) readsOf(operation).forEach((tensor) => read.add(tensor));
+    return isWanted;
+  });
+  return kept.toReversed();
 }
 
 type Stretch = { readonly start: number; readonly end: number };

@@ -24,7 +24,7 @@ export type RowRunner = {
 type Size = { readonly rows: number; readonly length: number };
 
 export async function createRowRunner(
-  { config, machine }: LoadedModel,
+  { config, machine, weights }: LoadedModel,
   parameters: ReadonlyMap<string, Parameter>,
   { recomputes, ...first }: Size & { readonly recomputes: boolean },
 ): Promise<RowRunner> {
@@ -32,7 +32,7 @@ export async function createRowRunner(
 
   async function prepare({ rows, length }: Size): Promise<PreparedRows> {
     const limits = { tokens: rows * length, outputs: rows * length, positions: length };
-    const recorded = recordRows(config, parameters, limits, recomputes);
+    const recorded = recordRows(config, weights, parameters, limits, recomputes);
     const accumulate = await prepareProgram(machine, recorded.accumulate);
     try {
       return { ...recorded, accumulate, losses: await prepareProgram(machine, recorded.losses) };

@@ -40,7 +40,6 @@ export function trainerFiles(trainer: TrainerCore, files: FurtherFiles): readonl
     encoding: "F32",
     bytes: async () => new Uint8Array((await trainer.read(name, what)).buffer),
   });
-  const names = trainer.parameterNames;
   const texts: FurtherFiles = {
     "config.json": printJson(writeHfConfig(toHfConfig(trainer.config), { torch_dtype: "float32" })),
     [STATE_FILE]: printJson({ format: FORMAT, ...trainer.state() }),
@@ -49,11 +48,13 @@ export function trainerFiles(trainer: TrainerCore, files: FurtherFiles): readonl
   return [
     tensorsFile(
       "model.safetensors",
-      names.map((name) => tensor(name, name, "weight")),
+      trainer.tensorNames.map((name) => tensor(name, name, "weight")),
     ),
     tensorsFile(
       MOMENTS_FILE,
-      names.flatMap((name) => trainer.momentsOf(name).map((what) => tensor(name, `${what}.${name}`, what))),
+      trainer.parameterNames.flatMap((name) =>
+        trainer.momentsOf(name).map((what) => tensor(name, `${what}.${name}`, what)),
+      ),
     ),
     ...Object.entries(texts).map(([name, content]) => {
       const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;

@@ -6,7 +6,7 @@ import type { TrainerCore } from "./trainer.ts";
 
 export async function snapshot(trainer: TrainerCore, config: HfConfig): Promise<Checkpoint> {
   const tensors = new Map<string, TensorEntry>();
-  for (const name of trainer.parameterNames) {
+  for (const name of trainer.tensorNames) {
     const bytes = new Uint8Array((await trainer.read(name, "weight")).buffer);
     const source = bytesSource(name, bytes);
     const shape = trainer.shapeOf(name);

@@ -20,20 +20,29 @@ export type Parameter = {
   readonly square: Tensor | undefined;
 };
 
-/** Makes what each weight is trained with, by Hugging Face name. With `hasMuon`, matrices other than embedding and head are Muon's. */
-export function createParameters(weights: ReadonlyMap<string, Tensor>, hasMuon: boolean): Map<string, Parameter> {
+/**
+ * Makes what each weight is trained with, by Hugging Face name. With `hasMuon`, matrices other than embedding and head are Muon's.
+ * @param trains false for a weight that stays as it is.
+ */
+export function createParameters(
+  weights: ReadonlyMap<string, Tensor>,
+  hasMuon: boolean,
+  trains: (name: string) => boolean,
+): Map<string, Parameter> {
   const twin = (weight: Tensor, kind: Tensor["kind"], what: string): Tensor => ({
     ...weight,
     kind,
     name: `${what} of ${weight.name}`,
   });
   return new Map(
-    Array.from(weights, ([name, weight]) => {
-      const isMuons = hasMuon && weight.rows !== 1 && name.startsWith("model.layers.");
-      const square = isMuons ? undefined : twin(weight, "moment", "square");
-      const gradient = twin(weight, "gradient", "gradient");
-      return [name, { weight, gradient, mean: twin(weight, "moment", "mean"), square }];
-    }),
+    Array.from(weights)
+      .filter(([name]) => trains(name))
+      .map(([name, weight]) => {
+        const isMuons = hasMuon && weight.rows !== 1 && name.startsWith("model.layers.");
+        const square = isMuons ? undefined : twin(weight, "moment", "square");
+        const gradient = twin(weight, "gradient", "gradient");
+        return [name, { weight, gradient, mean: twin(weight, "moment", "mean"), square }];
+      }),
   );
 }
 
@@ -57,13 +66,14 @@ export type RowProgram = { readonly program: Program; readonly output: Tensor };
  */
 export function recordRows(
   config: ModelConfig,
+  weights: ReadonlyMap<string, Tensor>,
   parameters: ReadonlyMap<string, Parameter>,
   limits: Limits,
   recomputes: boolean,
 ): RowPrograms {
   const [tokens, targets, scale] = [ids("tokens", "tokens"), ids("targets", "tokens"), input("scale", 1, 1)];
   const angles = constant("angles", rotaryAngles(config, limits.positions), config.headSize);
-  const weight = (name: string): Tensor => parameters.get(name)!.weight;
+  const weight = (name: string): Tensor => weights.get(name)!;
 
   const recordLosses = (): RowProgram & { readonly blocks: number[] } => {
     const r = createRecorder(limits);

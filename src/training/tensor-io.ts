@@ -1,10 +1,21 @@
 /** Tensors that lie row by row, out of a device and into it. */
 import type { Machine } from "../backends/backend.ts";
-import { fixedCount } from "../kernels/operation.ts";
+import { fixedCount, fixedRows } from "../kernels/operation.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** Values pass in pieces, so that no copy of a whole matrix is on its way to the worker. */
 const PIECE = 1 << 20;
+
+/** Writes all numbers of a weight, however it lies. */
+export async function uploadTensor(machine: Machine, weight: Tensor, values: Float32Array): Promise<void> {
+  const step = machine.uploadStep * Math.max(1, Math.floor(PIECE / 4 / weight.cols / machine.uploadStep));
+  const rows = fixedRows(weight);
+  for (let start = 0; start < rows; start += step) {
+    const count = Math.min(step, rows - start);
+    const piece = values.slice(start * weight.cols, (start + count) * weight.cols);
+    await machine.upload(weight, start, count, "F32", new Uint8Array(piece.buffer));
+  }
+}
 
 /** Writes all numbers of a tensor. */
 export async function writeTensor(machine: Machine, tensor: Tensor, values: Float32Array): Promise<void> {

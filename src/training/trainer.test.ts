@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { reference, wasm } from "../../test/support/kernel-agreement.ts";
+import { expectClose, reference, wasm } from "../../test/support/kernel-agreement.ts";
 import { fakeConfig } from "../../test/support/fake-trainer.ts";
 import type { Backend } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
@@ -24,6 +24,12 @@ async function valuesOf(trainer: TrainerCore): Promise<Map<string, Float32Array>
     }
   }
   return values;
+}
+
+async function weightsOf(trainer: TrainerCore): Promise<Map<string, Float32Array>> {
+  const weights = new Map<string, Float32Array>();
+  for (const name of trainer.tensorNames) weights.set(name, await trainer.read(name, "weight"));
+  return weights;
 }
 
 /** `backend`, which calls `before` with the number of each replay. */
@@ -152,6 +158,26 @@ describe.each([
       "writeGradient: 8 numbers were required (gradient of model.norm.weight), got 3.",
     );
     await expect(here.readGradient("nothing")).rejects.toThrow('a tensor of the model was required, got "nothing"');
+  });
+
+  it("trains some tensors and leaves the others as they are", async () => {
+    const isOpen = (name: string): boolean => name.includes("layers.1.mlp") || name === "model.norm.weight";
+    const [some, all] = [await open(backend, { trains: isOpen }), await open(backend)];
+    const before = await weightsOf(some);
+    const [gradients, expected] = [await some.gradients([row]), await all.gradients([row])];
+    expect([...gradients.keys()]).toEqual([...expected.keys()].filter(isOpen));
+    // A frozen matrix lies in blocks of rows, whose products don't add as they go: another rounding.
+    for (const [name, values] of gradients) expectClose(values, expected.get(name)!, 1e-5, name);
+    for (let step = 0; step < 3; step++) await some.step([[row, other]]);
+    for (const [name, values] of await weightsOf(some)) {
+      const isAsBefore = values.every((value, i) => value === before.get(name)![i]);
+      expect(isAsBefore, name).toBe(!isOpen(name));
+    }
+    expect(some.parameterNames).toHaveLength(4);
+    expect(some.memory.moments).toBeLessThan(all.memory.moments / 2);
+    await expect(open(backend, { trains: () => false })).rejects.toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: createTrainer.trains: a tensor or more was required, got none.]`,
+    );
   });
 
   it("does not update by gradients that are not finite", async () => {

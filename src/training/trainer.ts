@@ -14,7 +14,7 @@ import { createRowRunner } from "./row-runner.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
 import { planLearningRate, learningRateAt, type Schedule, type ScheduleOptions, scheduleSchema } from "./schedule.ts";
 import { createParameters, type Parameter, recordUpdate } from "./step-programs.ts";
-import { bytesOf, floatsOf, readTensor, writeTensor } from "./tensor-io.ts";
+import { bytesOf, floatsOf, readTensor, uploadTensor, writeTensor } from "./tensor-io.ts";
 
 export type TrainerOptions = {
   readonly optimizer?: OptimizerOptions | undefined;
@@ -25,6 +25,8 @@ export type TrainerOptions = {
   readonly length?: number | undefined;
   /** Makes the activations within a block again for its gradients, rather than keep them: less memory, a third more work. */
   readonly recompute?: boolean | undefined;
+  /** Says of a tensor, by Hugging Face name, whether it is trained; the others stay as they are. Default: all are. */
+  readonly trains?: ((name: string) => boolean) | undefined;
 };
 
 /** Options whose optimizer and schedule are filled in. */
@@ -39,6 +41,7 @@ export const trainerEntries: o.Entries<TrainerOptions, TrainerSettings> = {
   rows: o.optional(o.count),
   length: o.optional(o.count),
   recompute: o.optional(o.flag),
+  trains: o.optional(o.callback()),
 };
 
 const trainerSchema: o.Schema<TrainerOptions, TrainerSettings> = o.object(trainerEntries);
@@ -98,6 +101,8 @@ export type TrainerCore = {
   /** The gradients of the mean loss over the rows, by Hugging Face name; changes nothing. */
   readonly gradients: (rows: readonly Row[]) => Promise<Map<string, Float32Array>>;
   state(): TrainerState;
+  /** All tensors of the model, and those that are trained. */
+  readonly tensorNames: readonly string[];
   readonly parameterNames: readonly string[];
   /** (outputs, inputs) of a matrix, (width) of a gain. */
   shapeOf(name: string): readonly number[];
@@ -146,7 +151,8 @@ export async function createTrainerOn(
   const { config, machine } = loaded;
   const checked = o.check("createTrainer", trainerSchema, options);
   const { optimizer = createOptimizer(), schedule = planLearningRate({ kind: "constant" }) } = checked;
-  const parameters = createParameters(loaded.weights, optimizer.kind === "muon");
+  const parameters = createParameters(loaded.weights, optimizer.kind === "muon", checked.trains ?? (() => true));
+  if (parameters.size === 0) throw new RangeError("createTrainer.trains: a tensor or more was required, got none.");
   const { settings, norm, ...programs } = recordUpdate([...parameters.values()]);
   const first = {
     rows: checked.rows ?? FIRST_ROWS,
@@ -158,7 +164,7 @@ export async function createTrainerOn(
   const updating = await machine.prepare(programs.update);
   const clearing = await machine.prepare(programs.clear);
   const runner = await createRowRunner(loaded, parameters, { ...first, recomputes: checked.recompute ?? false });
-  await fillParameters(machine, parameters, source);
+  await fillWeights(loaded, parameters, source);
 
   const clear = async (): Promise<void> => {
     known = undefined;
@@ -243,7 +249,7 @@ export async function createTrainerOn(
     },
     reduce,
     update,
-    ...accessTo(machine, parameters),
+    ...accessTo(loaded, parameters),
     async writeGradient(name, values) {
       known = undefined;
       await writeGradient(machine, parameterOf(parameters, name).gradient, values);
@@ -279,17 +285,21 @@ export async function createTrainerOn(
 }
 
 function accessTo(
-  machine: Machine,
+  { machine, weights }: LoadedModel,
   parameters: ReadonlyMap<string, Parameter>,
-): Pick<TrainerCore, "parameterNames" | "shapeOf" | "momentsOf" | "read" | "readGradient"> {
+): Pick<TrainerCore, "tensorNames" | "parameterNames" | "shapeOf" | "momentsOf" | "read" | "readGradient"> {
   return {
+    tensorNames: [...weights.keys()],
     parameterNames: [...parameters.keys()],
     shapeOf(name) {
-      const { rows, cols } = parameterOf(parameters, name).weight;
+      const { rows, cols } = weights.get(name)!;
       return rows === 1 ? [cols] : [rows as number, cols];
     },
     momentsOf: (name) => momentsOf(parameterOf(parameters, name)),
-    read: async (name, what) => readTensor(machine, parameterOf(parameters, name)[what]!),
+    async read(name, what) {
+      const frozen = what === "weight" && !parameters.has(name) && weights.get(name);
+      return frozen ? machine.download(frozen) : readTensor(machine, parameterOf(parameters, name)[what]!);
+    },
     readGradient: async (name) => readTensor(machine, parameterOf(parameters, name).gradient),
   };
 }
@@ -310,15 +320,16 @@ async function writeGradient(machine: Machine, gradient: Tensor, values: Float32
 
 const NO_ROWS = { tokens: 0, position: 0, outputs: 0 };
 
-async function fillParameters(
-  machine: Machine,
+async function fillWeights(
+  { machine, weights }: LoadedModel,
   parameters: ReadonlyMap<string, Parameter>,
   source: ParameterSource,
 ): Promise<void> {
-  for (const [name, parameter] of parameters) {
-    const count = fixedCount(parameter.weight);
-    if (source.weight) await writeTensor(machine, parameter.weight, await source.weight(name, count));
-    if (!source.moment) continue;
+  for (const [name, weight] of weights) {
+    const count = fixedCount(weight);
+    if (source.weight) await uploadTensor(machine, weight, await source.weight(name, count));
+    const parameter = parameters.get(name);
+    if (!parameter || !source.moment) continue;
     for (const what of momentsOf(parameter)) {
       await writeTensor(machine, parameter[what]!, await source.moment(name, what, count));
     }
