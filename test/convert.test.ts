@@ -193,6 +193,7 @@ describe("convert", () => {
     const gguf = join(folder, "refused.gguf");
     const out = join(folder, "refused");
     await expect(run("convert", join(models, "relu"), gguf)).rejects.toThrow("got relu. Convert to a folder instead.");
+    await expect(run("convert", join(models, "qk-norm"), gguf)).rejects.toThrow("no norms of query and key heads");
     await expect(run("convert", small, gguf, "--sharing", "immediatex2:first")).rejects.toThrow('got "first"');
     await expect(run("convert", small, out, "--dtype", "q8")).rejects.toThrow(
       "a folder takes f32, f16 or bf16, got q8",

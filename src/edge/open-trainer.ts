@@ -28,7 +28,7 @@ export type TrainerStart = TrainerOptions & {
   readonly sharing?: Sharing | undefined;
   /** The random weights follow from it. Default: 0. */
   readonly seed?: number | undefined;
-  /** Default: `wasm`. */
+  /** Default: `wasm`. A loaded model is trained where it is: on its own device, with its own threads. */
   readonly device?: Device | undefined;
   /** Default: one for each core; one where memory cannot be shared. The numbers don't depend on it. */
   readonly threads?: number | undefined;
