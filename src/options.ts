@@ -19,12 +19,6 @@ export type Entries<Given, Checked = Given> = {
 /** A rule's error, as its whole sentence after the path. */
 type Message = (issue: { readonly input: unknown }) => string;
 
-/** Makes a schema of an object with these keys and no others, whose values their own readers check. */
-export function keys<Given>(...names: readonly (keyof Given & string)[]): Schema<Given> {
-  const entries = Object.fromEntries(names.map((name) => [name, v.optional(v.unknown())]));
-  return object<object>(entries) as unknown as Schema<Given>;
-}
-
 /** Makes a schema of an object with these keys and no others. */
 export function object<Given, Checked = Given>(entries: Entries<Given, Checked>): Schema<Given, Checked> {
   const isRecord = v.custom<object>(isObject, expected("an object")); // valibot takes a list for an object

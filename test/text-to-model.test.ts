@@ -112,6 +112,15 @@ it("refuses what it doesn't know, and what it can't read", async () => {
     () => runRecipe({ recipe: { modle: "125M" }, out }),
     () => runRecipe({ recipe: {}, output: out } as never),
     () => startDashboard({ run: root, prot: 1 } as never),
+    () => prepareData({ sources: stories, tokenizer, out } as never),
+    () => prepareData({ sources, tokenizer, out, heldOut: { kind: "share", share: 1 } }),
+    () => prepareData({ sources, tokenizer, out, heldOut: { kind: "lsat", documents: 1 } } as never),
+    () => prepareData({ sources, tokenizer, out, heldOut: { kind: "last" } } as never),
+    () => prepareData({ sources, tokenizer, out, heldOut: { kind: "share", documents: 3 } } as never),
+    () => trainTokenizer({ sources, out, vocabSize: 300.5 }),
+    () => convertData({ sources: [data], out, split: "test" } as never),
+    () => runRecipe({ recipe: {}, out, resume: "latest" } as never),
+    () => startDashboard({ run: root, port: 70_000 }),
   ].map((ask) =>
     ask().then(
       () => "no error",
@@ -129,6 +138,15 @@ it("refuses what it doesn't know, and what it can't read", async () => {
       "FormatError: recipe: unknown key "modle". Did you mean "model"?",
       "TypeError: runRecipe: unknown option "output". Known: recipe, out, resume, threads, signal, onRecord.",
       "TypeError: startDashboard: unknown option "prot". Known: run, port.",
+      "TypeError: prepareData.sources: expected a list, got "ROOT/stories.txt".",
+      "RangeError: prepareData.heldOut.share: expected a number of 0 or more, below 1, got 1.",
+      "RangeError: prepareData.heldOut.kind: expected one of share, last, got "lsat".",
+      "RangeError: prepareData.heldOut.documents: required with kind "last", but missing.",
+      "RangeError: prepareData.heldOut.documents: goes with another kind than "share".",
+      "RangeError: trainTokenizer.vocabSize: expected a whole number of 1 or more, got 300.5.",
+      "RangeError: convertData.split: expected one of train, heldOut, got "test".",
+      "RangeError: runRecipe.resume: expected one of last, best, got "latest". Did you mean "last"?",
+      "RangeError: startDashboard.port: expected a whole number from 0 to 65535, got 70000.",
     ]
   `);
 });

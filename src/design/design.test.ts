@@ -93,6 +93,12 @@ describe("suggestShapes", () => {
     expect(() => suggestShapes({ parameters: 125e6, layer: 30 } as never)).toThrowErrorMatchingInlineSnapshot(
       `[TypeError: suggestShapes: unknown option "layer". Did you mean "layers"?]`,
     );
+    expect(() => suggestShapes({ parameters: Infinity })).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: suggestShapes.parameters: expected a number above 0, got Infinity.]`,
+    );
+    expect(() => suggestShapes({ parameters: 125e6, layers: 0 })).toThrowErrorMatchingInlineSnapshot(
+      `[RangeError: suggestShapes.layers: expected a whole number of 1 or more, got 0.]`,
+    );
   });
 
   it("says what to change when nothing fits", () => {

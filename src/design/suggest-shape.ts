@@ -9,16 +9,27 @@ export type ShapeRequest = {
   /** The most parameters, norms included. */
   readonly parameters: number;
   /** Fixes the depth; else depth follows from each width. */
-  readonly layers?: number;
+  readonly layers?: number | undefined;
   /** Tokens of the vocabulary. Default: 32000. */
-  readonly vocabSize?: number;
+  readonly vocabSize?: number | undefined;
   /** Size of an attention head. Default: 64, and 32 below 50 M parameters. */
-  readonly headSize?: number;
+  readonly headSize?: number | undefined;
   /** Whether one matrix serves as embedding and head. Default: true. */
-  readonly isTied?: boolean;
+  readonly isTied?: boolean | undefined;
   /** The most shapes to suggest. Default: 5. */
-  readonly limit?: number;
+  readonly limit?: number | undefined;
 };
+
+type ShapeSettings = ShapeRequest & o.Filled<Pick<ShapeRequest, "vocabSize" | "isTied" | "limit">>;
+
+const requestSchema: o.Schema<ShapeRequest, ShapeSettings> = o.object<ShapeRequest, ShapeSettings>({
+  parameters: o.positive,
+  layers: o.optional(o.count),
+  vocabSize: o.withDefault(o.count, 32000),
+  headSize: o.optional(o.count),
+  isTied: o.withDefault(o.flag, true),
+  limit: o.withDefault(o.count, 5),
+});
 
 const SMALL_MODEL = 50e6;
 const MOST_LAYERS = 128;
@@ -42,12 +53,9 @@ export function usualDepth(dim: number): number {
  * @throws {RangeError} if nothing fits; the vocabulary is then usually what is too large.
  */
 export function suggestShapes(request: ShapeRequest): ModelConfig[] {
-  const known = o.keys<ShapeRequest>("parameters", "layers", "vocabSize", "headSize", "isTied", "limit");
-  o.check("suggestShapes", known, request);
-  const { parameters, layers } = request;
-  if (!(parameters > 0)) throw new RangeError(`design.parameters: must be positive, got ${parameters}.`);
-  const headSize = request.headSize ?? (parameters < SMALL_MODEL ? 32 : 64);
-  const shared = { vocabSize: request.vocabSize ?? 32000, headSize, isTied: request.isTied ?? true };
+  const settings = o.check("suggestShapes", requestSchema, request);
+  const { parameters, layers, vocabSize, isTied, limit, headSize = parameters < SMALL_MODEL ? 32 : 64 } = settings;
+  const shared = { vocabSize, headSize, isTied };
   checkConfig(createShape({ ...shared, heads: 1, layers: layers ?? 1 }));
 
   const found: ModelConfig[] = [];
@@ -64,12 +72,12 @@ export function suggestShapes(request: ShapeRequest): ModelConfig[] {
   if (found.length === 0) {
     const depth = layers === undefined ? "" : ` with ${layers} layers`;
     throw new RangeError(
-      `design.parameters: no shape${depth} fits ${parameters} at a vocabulary of ${shared.vocabSize}. Allow more, or choose a smaller vocabulary.`,
+      `design.parameters: no shape${depth} fits ${parameters} at a vocabulary of ${vocabSize}. Allow more, or choose a smaller vocabulary.`,
     );
   }
   const offUsual = (shape: ModelConfig): number => Math.abs(Math.log(shape.layers / usualDepth(shape.dim)));
   found.sort((a, b) => (layers === undefined ? offUsual(a) - offUsual(b) : b.dim - a.dim));
-  return found.slice(0, request.limit ?? 5);
+  return found.slice(0, limit);
 }
 
 type Choice = Pick<ModelConfig, "layers" | "heads" | "headSize" | "vocabSize" | "isTied">;

@@ -59,9 +59,40 @@ export const dataDefaults = {
   length: 2048,
 } as const;
 
-const placeKeys = ["sources", "out", "onProgress", "signal"] as const;
-const textKeys = [...placeKeys, "separator", "textField"] as const;
-const holdOutKeys = ["heldOut", "seed"] as const;
+const placeEntries: o.Entries<DataPlaces, DataPlaces> = {
+  sources: o.list(o.text),
+  out: o.text,
+  onProgress: o.optional(o.callback<(progress: DataProgress) => void>()),
+  signal: o.optional(o.signal),
+};
+const textEntries: o.Entries<TextPlaces, TextPlaces & o.Filled<Pick<TextPlaces, "separator" | "textField">>> = {
+  ...placeEntries,
+  separator: o.withDefault(o.string, dataDefaults.separator),
+  textField: o.withDefault(o.text, dataDefaults.textField),
+};
+type GivenHeldOut = {
+  readonly kind: HeldOut["kind"];
+  readonly share?: number | undefined;
+  readonly documents?: number | undefined;
+};
+const heldOutSchema: o.Schema<HeldOut> = o.derived(
+  o.object<GivenHeldOut>({
+    kind: o.choice("share", "last"),
+    share: o.optional(o.number({ min: 0, below: 1 })),
+    documents: o.optional(o.wholeOrZero),
+  }),
+  ({ kind, share, documents }, refuse): HeldOut => {
+    const [required, other] = kind === "share" ? (["share", "documents"] as const) : (["documents", "share"] as const);
+    const given = { share, documents };
+    if (given[other] !== undefined) refuse(other, `goes with another kind than "${kind}".`);
+    const value = given[required] ?? refuse(required, `required with kind "${kind}", but missing.`);
+    return kind === "share" ? { kind, share: value } : { kind, documents: value };
+  },
+) as o.Schema<HeldOut>;
+const holdOutEntries: o.Entries<HoldOut, o.Filled<HoldOut>> = {
+  heldOut: o.withDefault(heldOutSchema, dataDefaults.heldOut),
+  seed: o.withDefault(o.number({ isWhole: true }), dataDefaults.seed),
+};
 
 /** Which tokenizer to train. */
 export type TrainTokenizerOptions = TextPlaces & {
@@ -71,17 +102,25 @@ export type TrainTokenizerOptions = TextPlaces & {
   readonly specialTokens?: readonly string[] | undefined;
 };
 
+const trainTokenizerSchema: o.Schema<
+  TrainTokenizerOptions,
+  TrainTokenizerOptions & { readonly specialTokens: readonly string[] }
+> = o.object({
+  ...textEntries,
+  vocabSize: o.count,
+  specialTokens: o.withDefault(o.list(o.text), dataDefaults.specialTokens),
+});
+
 /**
  * Trains a byte-level BPE, and writes tokenizer.json and tokenizer_config.json into the folder `out`.
  * @example await trainTokenizer({ sources: ["stories"], vocabSize: 4096, out: "tok" });
  * @throws {FormatError} for text that can't be read, {RangeError} for a vocabulary that can't be.
  */
 export async function trainTokenizer(options: TrainTokenizerOptions): Promise<void> {
-  o.check("trainTokenizer", o.keys<TrainTokenizerOptions>(...textKeys, "vocabSize", "specialTokens"), options);
-  const { out, specialTokens = dataDefaults.specialTokens } = options;
-  const sources = await listSources(options.sources);
-  const files = await trainTokenizerFiles({ ...options, ...countBytes(sources, options), sources, specialTokens });
-  await replaceFolder(out, async (folder) => {
+  const settings = o.check("trainTokenizer", trainTokenizerSchema, options);
+  const sources = await listSources(settings.sources);
+  const files = await trainTokenizerFiles({ ...settings, ...countBytes(sources, settings), sources });
+  await replaceFolder(settings.out, async (folder) => {
     for (const [name, bytes] of files) await writeFileSynced(join(folder, name), bytes);
   });
 }
@@ -93,6 +132,12 @@ export type PrepareDataOptions = TextPlaces &
     readonly tokenizer: string;
   };
 
+const prepareDataSchema: o.Schema<PrepareDataOptions, PrepareDataOptions & o.Filled<HoldOut>> = o.object({
+  ...textEntries,
+  ...holdOutEntries,
+  tokenizer: o.text,
+});
+
 /**
  * Turns text into a data set: a folder of shards with an end-of-text token after each document, the tokenizer, and a
  * manifest, which is returned.
@@ -100,11 +145,10 @@ export type PrepareDataOptions = TextPlaces &
  * @throws {FormatError} for text or a tokenizer that can't be read, and if there is no text to train on.
  */
 export async function prepareData(options: PrepareDataOptions): Promise<Manifest> {
-  o.check("prepareData", o.keys<PrepareDataOptions>(...textKeys, ...holdOutKeys, "tokenizer"), options);
-  const { heldOut = dataDefaults.heldOut } = options;
-  const sources = await listSources(options.sources);
-  const tokenizer = await openDatasetTokenizer(options.tokenizer);
-  return prepareDataset({ ...options, ...countBytes(sources, options), ...tokenizer, sources, heldOut });
+  const settings = o.check("prepareData", prepareDataSchema, options);
+  const sources = await listSources(settings.sources);
+  const tokenizer = await openDatasetTokenizer(settings.tokenizer);
+  return prepareDataset({ ...settings, ...countBytes(sources, settings), ...tokenizer, sources });
 }
 
 /** Which tokens to write in another form. */
@@ -120,6 +164,18 @@ export type ConvertDataOptions = DataPlaces &
     readonly dtype?: TokenDtype | undefined;
   };
 
+const convertDataSchema: o.Schema<
+  ConvertDataOptions,
+  ConvertDataOptions & o.Filled<HoldOut> & { readonly length: number }
+> = o.object({
+  ...placeEntries,
+  ...holdOutEntries,
+  tokenizer: o.optional(o.text),
+  length: o.withDefault(o.count, dataDefaults.length),
+  split: o.optional(o.choice("train", "heldOut")),
+  dtype: o.optional(o.choice("uint16", "uint32")),
+});
+
 /** What was written. */
 export type ConvertedData =
   | { readonly kind: "dataset"; readonly manifest: Manifest }
@@ -133,17 +189,13 @@ export type ConvertedData =
  * @throws {FormatError} for what holds no tokens, {TypeError} for a data set without its tokenizer.
  */
 export async function convertData(options: ConvertDataOptions): Promise<ConvertedData> {
-  o.check(
-    "convertData",
-    o.keys<ConvertDataOptions>(...placeKeys, ...holdOutKeys, "tokenizer", "length", "split", "dtype"),
-    options,
-  );
-  const { out, heldOut = dataDefaults.heldOut, seed, split, length = dataDefaults.length } = options;
+  const settings = o.check("convertData", convertDataSchema, options);
+  const { out, heldOut, seed, split, length } = settings;
   const isJsonl = /\.jsonl$/i.test(out);
   const isDataset = !isJsonl && !/\.bin$/i.test(out);
-  const sources = await listTokenFiles(options.sources);
-  const read = { split, signal: options.signal, ...countBytes(sources, options) };
-  const tokenizer = options.tokenizer === undefined ? undefined : await openDatasetTokenizer(options.tokenizer);
+  const sources = await listTokenFiles(settings.sources);
+  const read = { split, signal: settings.signal, ...countBytes(sources, settings) };
+  const tokenizer = settings.tokenizer === undefined ? undefined : await openDatasetTokenizer(settings.tokenizer);
   if (isDataset) {
     if (!tokenizer) {
       throw new TypeError(
@@ -154,7 +206,7 @@ export async function convertData(options: ConvertDataOptions): Promise<Converte
     return { kind: "dataset", manifest };
   }
   const vocabSize = tokenizer?.tokenizer.vocabSize ?? (await vocabularyOf(sources));
-  const dtype = options.dtype ?? (vocabSize === undefined ? "uint16" : tokenDtype(vocabSize));
+  const dtype = settings.dtype ?? (vocabSize === undefined ? "uint16" : tokenDtype(vocabSize));
   const limit = vocabSize ?? (isJsonl || dtype === "uint32" ? 2 ** 32 : 2 ** 16);
   async function* tokens(): AsyncGenerator<ArrayLike<number>> {
     for (const source of sources) yield* readTokens(source, { ...read, vocabSize: limit });
@@ -169,8 +221,8 @@ export async function convertData(options: ConvertDataOptions): Promise<Converte
  * @throws {FormatError} if the folder is no data set, or a shard is not what the manifest says.
  */
 export async function readManifest(options: { readonly folder: string }): Promise<Manifest> {
-  o.check("readManifest", o.keys<typeof options>("folder"), options);
-  const dataset = await openDataset(options.folder);
+  const { folder } = o.check("readManifest", o.object<typeof options>({ folder: o.text }), options);
+  const dataset = await openDataset(folder);
   await dataset.close();
   return dataset.manifest;
 }

@@ -1,4 +1,5 @@
 /** mobilellm/training in Node: what the web entry has and, besides, folders and the Hub. */
+import { isObject } from "../../errors.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
 import type { Model } from "../../inference/model.ts";
 import * as o from "../../options.ts";
@@ -90,6 +91,17 @@ export type RunRecipeOptions = {
   readonly onRecord?: ((record: MetricsRecord) => void) | undefined;
 };
 
+const runRecipeSchema: o.Schema<RunRecipeOptions> = o.object<RunRecipeOptions>({
+  recipe: o.optional(
+    o.thing<string | object>("a path or a recipe", (value) => typeof value === "string" || isObject(value)),
+  ),
+  out: o.text,
+  resume: o.optional(o.choice("last", "best")),
+  threads: o.optional(o.threads),
+  signal: o.optional(o.signal),
+  onRecord: o.optional(o.callback<(record: MetricsRecord) => void>()),
+});
+
 /**
  * Trains a model by a recipe, or goes on with a run, until its last step or until `signal` aborts. The folder's `last/` and
  * `best/` are then models that `loadModel` takes.
@@ -97,15 +109,21 @@ export type RunRecipeOptions = {
  * @throws {FormatError} for a recipe, data or a folder that can't be used, {TrainingError} when the loss explodes.
  */
 export async function runRecipe(options: RunRecipeOptions): Promise<RunSummary> {
-  const known = o.keys<RunRecipeOptions>("recipe", "out", "resume", "threads", "signal", "onRecord");
-  o.check("runRecipe", known, options);
-  const { recipe, out, resume, threads, signal = new AbortController().signal, onRecord } = options;
+  const settings = o.check("runRecipe", runRecipeSchema, options);
+  const { recipe, out, resume, threads, signal = new AbortController().signal, onRecord } = settings;
   const read = recipe === undefined ? undefined : await readRecipe(recipe);
   return trainRecipe(
     { recipe: read, out, resume, threads, signal, ...(onRecord && { onRecord }) },
     { ...trainEdges, createTrainer },
   );
 }
+
+type DashboardOptions = { readonly run: string; readonly port?: number | undefined };
+
+const dashboardSchema: o.Schema<DashboardOptions, o.Filled<DashboardOptions>> = o.object({
+  run: o.text,
+  port: o.withDefault(o.number({ isWhole: true, min: 0, max: 65_535 }), 0),
+});
 
 /**
  * Serves a page with a run's curves and samples on 127.0.0.1, whether it goes on in this process, in another or is over.
@@ -114,7 +132,7 @@ export async function runRecipe(options: RunRecipeOptions): Promise<RunSummary> 
  * @example const { url, close } = await startDashboard({ run: "runs/stories" });
  * @throws {FormatError} if the port is taken.
  */
-export async function startDashboard(options: { readonly run: string; readonly port?: number }): Promise<Dashboard> {
-  o.check("startDashboard", o.keys<typeof options>("run", "port"), options);
-  return serveDashboard(options.run, options.port ?? 0);
+export async function startDashboard(options: DashboardOptions): Promise<Dashboard> {
+  const { run, port } = o.check("startDashboard", dashboardSchema, options);
+  return serveDashboard(run, port);
 }
