@@ -1,6 +1,7 @@
 /** A second program over a loaded model's weights. */
 import { fileURLToPath } from "node:url";
 import { loadModel } from "mobilellm";
+import { createTrainer } from "mobilellm/training";
 import { expect, it } from "vitest";
 import { expectClose } from "./support/kernel-agreement.ts";
 
@@ -30,5 +31,24 @@ it("refuses a text that is empty or too long", async () => {
     `[RangeError: hiddenStates: expected 1 to 8 tokens (the context), got 0.]`,
   );
   await expect(model.hiddenStates(tokens)).rejects.toThrow("expected 1 to 8 tokens");
+  await model.dispose();
+});
+
+it("gives a trainer back all memory that a model over its weights took", async () => {
+  const trainer = await createTrainer({ model: folder, threads: 1 });
+  const before = trainer.memory;
+  const live = await trainer.openModel();
+  await live.hiddenStates(tokens);
+  expect(trainer.memory.total).toBeGreaterThan(before.total);
+  await live.dispose();
+  expect(trainer.memory).toEqual(before);
+  await trainer.dispose();
+});
+
+it("gives a model back all memory that a trainer of it took before it failed", async () => {
+  const model = await loadModel(folder, { dtype: "f32", threads: 1 });
+  const before = model.memory;
+  await expect(createTrainer({ model, rows: 100_000, length: 64 })).rejects.toThrow("a 32-bit memory holds 4.0 GiB");
+  expect(model.memory).toEqual(before);
   await model.dispose();
 });

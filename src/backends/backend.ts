@@ -67,6 +67,26 @@ export interface PreparedProgram {
   readonly release: () => Promise<void>;
 }
 
+/** Prepares programs one after the other: all of them, or none if one fails. */
+export async function prepareAll<const T extends readonly Program[]>(
+  machine: Machine,
+  programs: T,
+): Promise<{ [K in keyof T]: PreparedProgram }> {
+  const prepared: PreparedProgram[] = [];
+  try {
+    for (const program of programs) prepared.push(await machine.prepare(program));
+  } catch (error) {
+    await releaseAll(prepared);
+    throw error;
+  }
+  return prepared as { [K in keyof T]: PreparedProgram };
+}
+
+/** Gives up programs one after the other. */
+export async function releaseAll(prepared: readonly Pick<PreparedProgram, "release">[]): Promise<void> {
+  for (const program of prepared) await program.release();
+}
+
 export type ReplayOptions = {
   /** Written from byte `offset` on, 0 by default. */
   readonly inputs?: readonly { readonly tensor: Tensor; readonly bytes: Uint8Array; readonly offset?: number }[];

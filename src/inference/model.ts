@@ -17,7 +17,7 @@ import {
   type Score,
   type ScoreRequest,
 } from "./score.ts";
-import { type HiddenStates, prepareHiddenStates } from "./hidden-states.ts";
+import type { HiddenStates } from "./hidden-states.ts";
 import { type InferencePrograms, prepareInference } from "./programs.ts";
 import { createSession, type Session } from "./session.ts";
 import { toTokens } from "./tokens.ts";
@@ -96,7 +96,7 @@ export function createModel({ name, loaded, programs, tokenizer, dispose }: Mode
     session,
     generate: createGenerate(session, tokenizer),
     logits: (tokens, options) => logits(session, tokens, options?.signal),
-    hiddenStates: createHiddenStates(loaded, tokenizer),
+    hiddenStates: createHiddenStatesOf(loaded, programs.hidden, tokenizer),
     score: (requests, options) => score(session, tokenizer, requests, options),
     perplexity: (tokens, options) => perplexity(session, tokens, options),
     dispose,
@@ -105,17 +105,17 @@ export function createModel({ name, loaded, programs, tokenizer, dispose }: Mode
   return model;
 }
 
-/** The program is prepared when it is asked for first: most models only write. */
-function createHiddenStates(loaded: LoadedModel, tokenizer: Tokenizer | undefined): Model["hiddenStates"] {
-  const { config, contextLength } = loaded;
-  let prepared: Promise<HiddenStates> | undefined;
+function createHiddenStatesOf(
+  { config, contextLength }: LoadedModel,
+  hidden: HiddenStates,
+  tokenizer: Tokenizer | undefined,
+): Model["hiddenStates"] {
   return async (input, { signal } = {}) => {
     const tokens = toTokens("hiddenStates", input, tokenizer, config.vocabSize);
     if (tokens.length < 1 || tokens.length > contextLength) {
       throw new RangeError(`hiddenStates: expected 1 to ${contextLength} tokens (the context), got ${tokens.length}.`);
     }
-    prepared ??= prepareHiddenStates(loaded);
-    return (await prepared)(tokens, signal);
+    return hidden.run(tokens, signal);
   };
 }
 
@@ -135,9 +135,5 @@ export function createGenerate(session: Session, tokenizer: Tokenizer | undefine
 /** A further model over the same weights, which sees them as they are when it runs: for samples while they are trained. */
 export async function openOver(loaded: LoadedModel, name: string, tokenizer: Tokenizer | undefined): Promise<Model> {
   const programs = await prepareInference(loaded, loaded.contextLength);
-  const dispose = async (): Promise<void> => {
-    await programs.logits.release();
-    await programs.scores.release();
-  };
-  return createModel({ name, loaded, programs, tokenizer, dispose });
+  return createModel({ name, loaded, programs, tokenizer, dispose: programs.release });
 }

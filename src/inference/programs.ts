@@ -1,11 +1,15 @@
-/** The two programs of inference over a model's weights and one cache: logits after tokens, and log-probabilities of given ones. */
-import type { PreparedProgram } from "../backends/backend.ts";
+/**
+ * The programs of inference over a model's weights: over one cache, logits after tokens and log-probabilities of given ones; without it,
+ * once they are asked for, hidden states.
+ */
+import { prepareAll, type PreparedProgram, releaseAll } from "../backends/backend.ts";
 import type { LoadedModel } from "../model/load.ts";
 import { headName, recordForward, rotaryAngles } from "../model/mobilellm.ts";
 import type { Program } from "../program/program.ts";
 import { cache, constant, createRecorder, ids, placesCache } from "../program/recorder.ts";
 import { PLACE_WORDS } from "../tensor/places.ts";
 import type { Limits, Tensor } from "../tensor/tensor.ts";
+import { createHiddenStates, type HiddenStates } from "./hidden-states.ts";
 
 /** Tokens of one replay: so many that reading the weights hardly counts, few enough for a cancel where memory is not shared. */
 const MAX_TOKENS = 128;
@@ -33,9 +37,12 @@ export type InferencePrograms = Inputs & {
   readonly logits: PreparedProgram & { readonly output: Tensor };
   /** Ends with `output` (N, 2): log P of each target after its row, and whether it is the likeliest. */
   readonly scores: PreparedProgram & { readonly output: Tensor };
+  readonly hidden: HiddenStates;
+  /** Gives up all of them, where the machine goes on. */
+  readonly release: () => Promise<void>;
 };
 
-/** Prepares both programs on the model's machine. @param cacheRows positions of the key/value cache. */
+/** Prepares the two over the cache on the model's machine. @param cacheRows positions of the key/value cache. */
 export async function prepareInference(model: LoadedModel, cacheRows: number): Promise<InferencePrograms> {
   const { config, contextLength, machine } = model;
   const tokens = Math.min(MAX_TOKENS, cacheRows);
@@ -66,15 +73,15 @@ export async function prepareInference(model: LoadedModel, cacheRows: number): P
     return r.finish({ output: asks ? r.logProbability({ logits, targets }) : logits });
   };
   const [logits, scores] = [record(false), record(true)];
-  const [preparedLogits, preparedScores] = [
-    await machine.prepare(logits.program),
-    await machine.prepare(scores.program),
-  ];
+  const [preparedLogits, preparedScores] = await prepareAll(machine, [logits.program, scores.program]);
+  const hidden = createHiddenStates(model);
   return {
     ...inputs,
     limits,
     caches: [...caches.values()],
     logits: { ...preparedLogits, output: logits.output },
     scores: { ...preparedScores, output: scores.output },
+    hidden,
+    release: () => releaseAll([preparedLogits, preparedScores, hidden]),
   };
 }

@@ -1,10 +1,10 @@
 /** Runs rows of tokens through a model that is trained: programs for so many rows at once, made larger when more come. */
-import type { Machine, PreparedProgram } from "../backends/backend.ts";
+import { prepareAll, type PreparedProgram, releaseAll } from "../backends/backend.ts";
 import type { LoadedModel } from "../model/load.ts";
+import { bytesOf, floatsOf } from "../tensor/bytes.ts";
 import type { Limits, Tensor } from "../tensor/tensor.ts";
 import type { PackedRows } from "./rows.ts";
-import { type Parameter, recordRows, type RowProgram, type RowPrograms } from "./step-programs.ts";
-import { bytesOf, floatsOf } from "./tensor-io.ts";
+import { type Parameter, recordRows, type RowPrograms } from "./step-programs.ts";
 
 export type RowRunner = {
   /** What the programs take without growing. */
@@ -33,13 +33,13 @@ export async function createRowRunner(
   async function prepare({ rows, length }: Size): Promise<PreparedRows> {
     const limits = { tokens: rows * length, outputs: rows * length, positions: length };
     const recorded = recordRows(config, weights, parameters, limits, recomputes);
-    const accumulate = await prepareProgram(machine, recorded.accumulate);
-    try {
-      return { ...recorded, accumulate, losses: await prepareProgram(machine, recorded.losses) };
-    } catch (error) {
-      await accumulate.release();
-      throw error;
-    }
+    const programs = [recorded.accumulate.program, recorded.losses.program] as const;
+    const [accumulate, losses] = await prepareAll(machine, programs);
+    return {
+      ...recorded,
+      accumulate: { ...accumulate, output: recorded.accumulate.output },
+      losses: { ...losses, output: recorded.losses.output },
+    };
   }
 
   async function fit(rows: number, length: number): Promise<void> {
@@ -75,11 +75,6 @@ export async function createRowRunner(
 type Prepared = PreparedProgram & { readonly output: Tensor };
 type PreparedRows = Omit<RowPrograms, "accumulate" | "losses"> & Readonly<Record<"accumulate" | "losses", Prepared>>;
 
-async function prepareProgram(machine: Machine, { program, output }: RowProgram): Promise<Prepared> {
-  return { ...(await machine.prepare(program)), output };
-}
-
-async function releaseRows({ accumulate, losses }: PreparedRows): Promise<void> {
-  await accumulate.release();
-  await losses.release();
+function releaseRows({ accumulate, losses }: PreparedRows): Promise<void> {
+  return releaseAll([accumulate, losses]);
 }

@@ -1,6 +1,7 @@
 /** Tensors that lie row by row, out of a device and into it. */
 import type { Machine } from "../backends/backend.ts";
 import { fixedCount, fixedRows } from "../kernels/operation.ts";
+import { bytesOf } from "../tensor/bytes.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
 /** Values pass in pieces, so that no copy of a whole matrix is on its way to the worker. */
@@ -31,12 +32,4 @@ export async function readTensor(machine: Machine, tensor: Tensor): Promise<Floa
     bytes.set(await machine.read(tensor, at, Math.min(PIECE, bytes.length - at)), at);
   }
   return values;
-}
-
-export function bytesOf(array: Float32Array | Int32Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-}
-
-export function floatsOf(bytes: Uint8Array): Float32Array {
-  return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
 }

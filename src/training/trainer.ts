@@ -2,19 +2,20 @@
  * The trainer: programs over a model's weights that add up gradients and step the weights. Everything that a step depends on is
  * here or in the caller's rows, so that a step can be repeated bit for bit.
  */
-import type { Backend, Machine, MemoryReport } from "../backends/backend.ts";
+import { type Backend, type Machine, type MemoryReport, prepareAll, releaseAll } from "../backends/backend.ts";
 import { TrainingError } from "../errors.ts";
 import { fixedCount } from "../kernels/operation.ts";
 import { checkConfig, type ModelConfig } from "../model/config.ts";
 import { createWeights, DEFAULT_CONTEXT, type LoadedModel } from "../model/load.ts";
 import * as o from "../options.ts";
+import { bytesOf, floatsOf } from "../tensor/bytes.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { createOptimizer, type Optimizer, type OptimizerOptions, optimizerSchema, settingsAt } from "./optimizer.ts";
 import { createRowRunner } from "./row-runner.ts";
 import { packTrainingRows, type PackedRows, type Row, rowLength } from "./rows.ts";
 import { planLearningRate, learningRateAt, type Schedule, type ScheduleOptions, scheduleSchema } from "./schedule.ts";
 import { createParameters, type Parameter, recordUpdate } from "./step-programs.ts";
-import { bytesOf, floatsOf, readTensor, uploadTensor, writeTensor } from "./tensor-io.ts";
+import { readTensor, uploadTensor, writeTensor } from "./tensor-io.ts";
 
 export type TrainerOptions = {
   readonly optimizer?: OptimizerOptions | undefined;
@@ -160,10 +161,15 @@ export async function createTrainerOn(
   };
   let { steps } = source;
 
-  const reducing = await machine.prepare(programs.reduce);
-  const updating = await machine.prepare(programs.update);
-  const clearing = await machine.prepare(programs.clear);
-  const runner = await createRowRunner(loaded, parameters, { ...first, recomputes: checked.recompute ?? false });
+  const prepared = await prepareAll(machine, [programs.reduce, programs.update, programs.clear]);
+  const [reducing, updating, clearing] = prepared;
+  const runner = await createRowRunner(loaded, parameters, {
+    ...first,
+    recomputes: checked.recompute ?? false,
+  }).catch(async (error: unknown) => {
+    await releaseAll(prepared); // a model that is trained in place goes on without them
+    throw error;
+  });
   await fillWeights(loaded, parameters, source);
 
   const clear = async (): Promise<void> => {
@@ -277,10 +283,7 @@ export async function createTrainerOn(
       return gradients;
     },
     state: () => ({ steps, optimizer, schedule }),
-    async dispose() {
-      await runner.release();
-      for (const program of [reducing, updating, clearing]) await program.release();
-    },
+    dispose: () => releaseAll([runner, ...prepared]),
   };
 }
 
