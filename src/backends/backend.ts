@@ -110,8 +110,17 @@ export type MemoryReport = {
   readonly total: number;
 };
 
+/** The bytes of tensors, by class. */
+export function sumByClass(tensors: Iterable<readonly [tensor: Tensor, bytes: number]>): Record<MemoryClass, number> {
+  const sums = { weights: 0, constants: 0, cache: 0, gradients: 0, moments: 0, activations: 0 };
+  for (const [tensor, bytes] of tensors) sums[memoryClass(tensor)] += bytes;
+  return sums;
+}
+
+type MemoryClass = Exclude<keyof MemoryReport, "program" | "total">;
+
 /** Where the bytes of a tensor are counted: where cache rows stand in their texts, with what is made of them. */
-export function memoryClass({ kind, dtype }: Tensor): Exclude<keyof MemoryReport, "program" | "total"> {
+function memoryClass({ kind, dtype }: Tensor): MemoryClass {
   switch (kind) {
     case "weight":
       return "weights";

@@ -4,6 +4,7 @@ import type { Floats } from "../kernels/floats.ts";
 import { type Operation, resultOf, tensorsOf } from "../kernels/operation.ts";
 import { fuseSums } from "../program/fuse-sums.ts";
 import { checkNumbers, type Program } from "../program/program.ts";
+import { bytesOf } from "../tensor/bytes.ts";
 import { packedBytes } from "../tensor/dtype.ts";
 import { packRows } from "../tensor/pack.ts";
 import { isLasting, type Limits, maxRows, type RunNumbers, rowsIn, type Tensor } from "../tensor/tensor.ts";
@@ -11,10 +12,10 @@ import { unpackRows } from "../tensor/unpack.ts";
 import {
   type Backend,
   type Machine,
-  memoryClass,
   type MemoryReport,
   type PreparedProgram,
   type ReplayOptions,
+  sumByClass,
 } from "./backend.ts";
 import { createLine } from "./in-turn.ts";
 
@@ -86,7 +87,7 @@ function createMachine(): Machine {
     invariant(residents.has(resident), "a released program can't run");
     checkNumbers(numbers, resident.program.limits);
     const valuesHere = (tensor: Tensor): Values => valuesIn(resident, tensor);
-    for (const { tensor, bytes, offset = 0 } of inputs) rawBytes(valuesHere(tensor)).set(bytes, offset);
+    for (const { tensor, bytes, offset = 0 } of inputs) bytesOf(valuesHere(tensor)).set(bytes, offset);
     let rested = performance.now();
     for (const operation of operations) {
       if (performance.now() - rested > MAX_BLOCKED_MS) {
@@ -96,7 +97,7 @@ function createMachine(): Machine {
       signal?.throwIfAborted();
       carryOut(operation, numbers, valuesHere);
     }
-    return output ? rawBytes(valuesHere(output.tensor)).slice(0, output.length) : new Uint8Array(0);
+    return output ? bytesOf(valuesHere(output.tensor)).slice(0, output.length) : new Uint8Array(0);
   }
 
   function release(resident: Resident): void {
@@ -125,18 +126,14 @@ function createMachine(): Machine {
         return source;
       }),
     download: (tensor) => inTurn(async () => f32(tensor).slice()),
-    write: (tensor, offset, source) => inTurn(async () => rawBytes(valuesOf(tensor)).set(source, offset)),
-    read: (tensor, offset, length) => inTurn(async () => rawBytes(valuesOf(tensor)).slice(offset, offset + length)),
+    write: (tensor, offset, source) => inTurn(async () => bytesOf(valuesOf(tensor)).set(source, offset)),
+    read: (tensor, offset, length) => inTurn(async () => bytesOf(valuesOf(tensor)).slice(offset, offset + length)),
     async dispose() {
       isDisposed = true;
       lasting.clear();
       residents.clear();
     },
   };
-}
-
-function rawBytes({ buffer, byteOffset, byteLength }: Values): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function allocate(tensor: Tensor, limits: Limits): Values {
@@ -162,7 +159,8 @@ export function carryOut(
 }
 
 function reportMemory(all: readonly ReadonlyMap<Tensor, Values>[]): MemoryReport {
-  const bytes = { weights: 0, constants: 0, cache: 0, gradients: 0, moments: 0, activations: 0 };
-  for (const [tensor, { byteLength }] of all.flatMap((values) => [...values])) bytes[memoryClass(tensor)] += byteLength;
+  const bytes = sumByClass(
+    all.flatMap((values) => Array.from(values, ([tensor, { byteLength }]) => [tensor, byteLength])),
+  );
   return { ...bytes, program: 0, total: Object.values(bytes).reduce((sum, count) => sum + count, 0) };
 }

@@ -1,5 +1,5 @@
 /** Rows that run together: of one text or of many, each token in its own cache row and at its own position. */
-import { PLACE_WORDS, placesOf } from "../tensor/places.ts";
+import { PLACE_WORDS, putPlace } from "../tensor/places.ts";
 
 export type Batch = {
   readonly tokens: readonly number[];
@@ -25,18 +25,15 @@ export type TextRows = {
 export function batchOf(texts: readonly TextRows[]): Batch {
   const tokens: number[] = [];
   const slots: number[] = [];
-  const places: number[] = [];
+  const places = new Int32Array(texts.reduce((sum, { tokens }) => sum + tokens.length, 0) * PLACE_WORDS);
   const rows: number[] = [];
   for (const { tokens: own, position, firstRow, outputs } of texts) {
     for (const [i, token] of own.entries()) {
       if (i >= own.length - outputs) rows.push(tokens.length);
+      putPlace(places, tokens.length, { start: firstRow, parent: -1, position: position + i });
       tokens.push(token);
       slots.push(firstRow + position + i);
-      const place: Record<keyof typeof placesOf, number> = { start: firstRow, parent: -1, position: position + i };
-      for (const word of Object.keys(placesOf) as (keyof typeof placesOf)[]) {
-        places[(tokens.length - 1) * PLACE_WORDS + placesOf[word]] = place[word];
-      }
     }
   }
-  return { tokens, slots, places: Int32Array.from(places), rows };
+  return { tokens, slots, places, rows };
 }

@@ -2,7 +2,7 @@
  * Texts that share beginnings, run many rows at once: each hangs as a branch on what the key/value cache holds of it. A
  * row sees the rows of its own text only, so that its numbers are those it would have alone, bit for bit.
  */
-import { PLACE_WORDS } from "../tensor/places.ts";
+import { PLACE_WORDS, putPlace } from "../tensor/places.ts";
 import type { Batch } from "./batch.ts";
 import { commonPrefix } from "./tokens.ts";
 
@@ -109,7 +109,7 @@ export function planBranches(count: number, textAt: (index: number) => Text): Br
     function finish(): Branches {
       const places = new Int32Array(tokens.length * PLACE_WORDS);
       for (const [i, position] of positions.entries()) {
-        places.set([starts[firstRow + i]!, parents[firstRow + i]!, position], i * PLACE_WORDS);
+        putPlace(places, i, { start: starts[firstRow + i]!, parent: parents[firstRow + i]!, position });
       }
       return {
         tokens,

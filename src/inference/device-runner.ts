@@ -2,6 +2,7 @@
 import type { PreparedProgram } from "../backends/backend.ts";
 import { digestOf } from "../model/digest.ts";
 import type { LoadedModel } from "../model/load.ts";
+import { bytesOf, floatsOf } from "../tensor/bytes.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { Batch } from "./batch.ts";
 import type { InferencePrograms } from "./programs.ts";
@@ -28,7 +29,7 @@ export function createDeviceRunner(model: LoadedModel, programs: InferenceProgra
     const output = { tensor: program.output, length: rows.length * program.output.cols * 4 };
     const numbers = { tokens: tokens.length, position: 0, outputs: rows.length };
     const bytes = await program.run(numbers, { inputs, output, signal });
-    return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    return floatsOf(bytes);
   }
 
   return {
@@ -68,5 +69,5 @@ export function createDeviceRunner(model: LoadedModel, programs: InferenceProgra
 type Input = { readonly tensor: Tensor; readonly bytes: Uint8Array };
 
 function input(tensor: Tensor, numbers: ArrayLike<number>): Input {
-  return { tensor, bytes: new Uint8Array(Int32Array.from(numbers).buffer) };
+  return { tensor, bytes: bytesOf(Int32Array.from(numbers)) };
 }

@@ -12,3 +12,11 @@ export const placesOf = {
 } as const;
 
 export const PLACE_WORDS = 3;
+
+/** Writes where row `row` of a batch stands. */
+export function putPlace(places: Int32Array, row: number, place: Record<keyof typeof placesOf, number>): void {
+  const at = row * PLACE_WORDS;
+  places[at + placesOf.start] = place.start;
+  places[at + placesOf.parent] = place.parent;
+  places[at + placesOf.position] = place.position;
+}

@@ -7,14 +7,15 @@ import { forms } from "../../kernels/kernel.ts";
 import { tensorsOf } from "../../kernels/operation.ts";
 import { alignUp, type MemoryPlan, planMemory } from "../../program/memory-plan.ts";
 import type { Program } from "../../program/program.ts";
+import { bytesOf } from "../../tensor/bytes.ts";
 import { isLasting, type Limits, maxRows, type Tensor } from "../../tensor/tensor.ts";
-import { memoryClass, type MemoryReport } from "../backend.ts";
+import { type MemoryReport, sumByClass } from "../backend.ts";
 import { encodeCommands } from "./compile.ts";
 import { header, HEADER_BYTES } from "./header.ts";
 import type { Weight } from "./host.ts";
 import { COMMAND_WORDS } from "./layout.ts";
 import type { Leader } from "./leader.ts";
-import { type Command, formOf, lowerProgram, tensorBytes } from "./lower.ts";
+import { type Command, formOf, type Lowered as LoweredProgram, lowerProgram, tensorBytes } from "./lower.ts";
 import { createHeap, type Heap, type Space } from "./memory.ts";
 
 /** A program with its commands, and where they lie. */
@@ -73,18 +74,19 @@ export function weightIn(memory: Memory, tensor: Tensor): Weight {
 export async function addResident(memory: Memory, program: Program): Promise<Resident> {
   const { leader, trained, residents } = memory;
   const fresh = tensorsOf(program.operations).filter((tensor) => isLasting(tensor) && !memory.lasting.has(tensor));
-  const { needRows } = lowerProgram(program, (tensor) => formOf(tensor, trained));
-  const toLay = [...needRows].filter((tensor) => tensor.kind === "weight" && !trained.has(tensor));
+  const asTheyLie = lower(program, trained);
+  const toLay = [...asTheyLie.needRows].filter((tensor) => tensor.kind === "weight" && !trained.has(tensor));
   const other = toLay.find(({ dtype }) => dtype !== "f32");
   if (other) {
     throw new BackendError(`wasm: ${other.name} must be in f32 to be trained, got ${other.dtype}. Load it in f32.`);
   }
   // All programs, the earlier ones too, as they will be once these weights lie row by row.
   const rowByRow = new Set([...trained, ...toLay]);
-  const earlier = [...residents].map((resident) => (toLay.length > 0 ? lower(resident.program, rowByRow) : resident));
-  const lowered = lower(program, rowByRow);
+  const isRelaid = toLay.length > 0;
+  const earlier = [...residents].map((resident) => (isRelaid ? lower(resident.program, rowByRow) : resident));
+  const { commands, plan } = isRelaid ? lower(program, rowByRow) : asTheyLie;
   const more = fresh.reduce((sum, tensor) => sum + alignUp(tensorBytes(tensor, program.limits)), 0);
-  const { end } = layBehind(memory.heap.end + more, memory.threads, [...earlier, lowered]);
+  const { end } = layBehind(memory.heap.end + more, memory.threads, [...earlier, { commands, plan }]);
   refuseTooMuch(end);
   await leader.grow(end); // before anything changes
 
@@ -98,7 +100,7 @@ export async function addResident(memory: Memory, program: Program): Promise<Res
     resident.commands = earlier[index]!.commands;
     resident.plan = earlier[index]!.plan;
   });
-  const resident = { program, ...lowered, commandsAt: 0 };
+  const resident = { program, commands, plan, commandsAt: 0 };
   residents.add(resident);
   await layOut(memory);
   return resident;
@@ -120,17 +122,16 @@ export async function removeResident(memory: Memory, resident: Resident): Promis
 
 /** Bytes by class. */
 export function reportMemory({ lasting, residents, end }: Memory): MemoryReport {
-  const bytes = { weights: 0, constants: 0, cache: 0, gradients: 0, moments: 0, activations: 0 };
-  for (const [tensor, space] of lasting) bytes[memoryClass(tensor)] += space.bytes;
-  bytes.activations += largest([...residents].map(({ plan }) => plan.bytes));
+  const kept = sumByClass(Array.from(lasting, ([tensor, { bytes }]) => [tensor, bytes]));
+  const bytes = { ...kept, activations: kept.activations + largest([...residents].map(({ plan }) => plan.bytes)) };
   const planned = Object.values(bytes).reduce((sum, count) => sum + count, 0);
   return { ...bytes, program: end - planned, total: end };
 }
 
 /** @param rowByRow weights that lie so. */
-function lower(program: Program, rowByRow: ReadonlySet<Tensor>): Lowered {
-  const { commands } = lowerProgram(program, (tensor) => formOf(tensor, rowByRow));
-  return { commands, plan: planMemory(commands, (tensor) => tensorBytes(tensor, program.limits)) };
+function lower(program: Program, rowByRow: ReadonlySet<Tensor>): Lowered & Pick<LoweredProgram, "needRows"> {
+  const { commands, needRows } = lowerProgram(program, (tensor) => formOf(tensor, rowByRow));
+  return { commands, needRows, plan: planMemory(commands, (tensor) => tensorBytes(tensor, program.limits)) };
 }
 
 /** Where scratch, commands and arena would lie behind `start`. */
@@ -186,8 +187,4 @@ function refuseTooMuch(bytes: number): void {
 
 function largest(numbers: readonly number[]): number {
   return numbers.reduce((a, b) => Math.max(a, b), 0);
-}
-
-function bytesOf(array: Int32Array | Float32Array): Uint8Array {
-  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
