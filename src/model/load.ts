@@ -120,9 +120,10 @@ async function uploadWeights(
   let spare = new Uint8Array(PIECE_BYTES); // goes to the device and back
   for (const { tensor, entry } of entries) {
     checkShape(checkpoint, entry, tensor);
-    for (const piece of piecesOf(entry, tensor.cols, machine.uploadStep)) {
+    const bytesPerRow = rowBytes(entry.encoding, tensor.cols);
+    for (const piece of piecesOf(fixedRows(tensor), bytesPerRow, machine.uploadStep)) {
       signal?.throwIfAborted();
-      const bytes = await readPiece(entry, tensor.cols, piece, spare);
+      const bytes = await readPiece(entry, bytesPerRow, piece, spare);
       loadedBytes += bytes.length;
       try {
         const given = await machine.upload(tensor, piece.start, piece.count, entry.encoding, bytes);
@@ -147,10 +148,8 @@ function checkShape(checkpoint: Checkpoint, entry: TensorEntry, tensor: Tensor):
 
 type Piece = { readonly start: number; readonly count: number };
 
-/** About a megabyte each, and begun where the device takes them: at multiples of `uploadStep` rows. */
-function* piecesOf(entry: TensorEntry, cols: number, uploadStep: number): Generator<Piece> {
-  const bytesPerRow = rowBytes(entry.encoding, cols);
-  const rows = entry.byteLength / bytesPerRow;
+/** Rows in pieces of about a megabyte each, and begun where the device takes them: at multiples of `uploadStep` rows. */
+export function* piecesOf(rows: number, bytesPerRow: number, uploadStep: number): Generator<Piece> {
   const step = uploadStep * Math.max(1, Math.floor(PIECE_BYTES / bytesPerRow / uploadStep));
   for (let start = 0; start < rows; start += step) yield { start, count: Math.min(step, rows - start) };
 }
@@ -158,11 +157,10 @@ function* piecesOf(entry: TensorEntry, cols: number, uploadStep: number): Genera
 /** Into `spare` where it is large enough. */
 async function readPiece(
   entry: TensorEntry,
-  cols: number,
+  bytesPerRow: number,
   { start, count }: Piece,
   spare: Uint8Array<ArrayBuffer>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const bytesPerRow = rowBytes(entry.encoding, cols);
   const length = count * bytesPerRow;
   const bytes = length <= spare.length ? spare.subarray(0, length) : new Uint8Array(length);
   await entry.source.read(entry.offset + start * bytesPerRow, bytes);

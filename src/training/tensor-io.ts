@@ -1,6 +1,7 @@
 /** Tensors that lie row by row, out of a device and into it. */
 import type { Machine } from "../backends/backend.ts";
 import { fixedCount, fixedRows } from "../kernels/operation.ts";
+import { piecesOf } from "../model/load.ts";
 import { bytesOf } from "../tensor/bytes.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
@@ -9,10 +10,7 @@ const PIECE = 1 << 20;
 
 /** Writes all numbers of a weight, however it lies. */
 export async function uploadTensor(machine: Machine, weight: Tensor, values: Float32Array): Promise<void> {
-  const step = machine.uploadStep * Math.max(1, Math.floor(PIECE / 4 / weight.cols / machine.uploadStep));
-  const rows = fixedRows(weight);
-  for (let start = 0; start < rows; start += step) {
-    const count = Math.min(step, rows - start);
+  for (const { start, count } of piecesOf(fixedRows(weight), weight.cols * 4, machine.uploadStep)) {
     const piece = values.slice(start * weight.cols, (start + count) * weight.cols);
     await machine.upload(weight, start, count, "F32", new Uint8Array(piece.buffer));
   }
