@@ -33,6 +33,8 @@ export type Kernel<R = Readonly<Record<string, Role>>, S = Readonly<Record<strin
   readonly settings: readonly string[];
   readonly runtime: readonly RuntimeNumber[];
   readonly divide: Division;
+  /** Memory that each thread needs for itself; where it is missing, the command says. */
+  readonly scratchBytes?: number;
   /** The operand whose rows are the command's; default: the first. */
   readonly rowsOf?: string;
   readonly overlays?: readonly string[];

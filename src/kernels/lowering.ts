@@ -1,7 +1,7 @@
 /** What an operation uses to become commands of the WebAssembly kernels, where one command is not enough or not always the same. */
 import type { Extent, Limits, Tensor } from "../tensor/tensor.ts";
 import type { Kernel } from "./kernel.ts";
-import type { Declaration, Operation } from "./operation.ts";
+import type { Declaration } from "./operation.ts";
 
 /** Memory that commands of one operation, or of all that read one tensor, share: its bytes are their own affair. */
 export type Temporary = Tensor & { readonly bytes: number };
@@ -15,14 +15,12 @@ export type CommandOptions = {
   readonly settings?: Readonly<Record<string, number>>;
   /** Rows of the command, where they are not those of its operand. */
   readonly rows?: Extent;
-  /** Memory that each thread needs for itself. */
+  /** Memory that each thread needs for itself, where the kernel does not say. */
   readonly scratchBytes?: number;
 };
 
 export type Lowering = {
   readonly limits: Limits;
-  /** Scratch of a kernel that goes by way of the panels of matmul.simd.ts. */
-  readonly tileBytes: number;
   /** How a tensor lies: `forms`. */
   formOf(tensor: Tensor): number;
   /** Asks for a weight in f32, row by row. */
@@ -42,7 +40,7 @@ export type Lowering = {
 export type Lower<D> =
   D extends Declaration<infer R, infer S>
     ? (
-        operation: Pick<Operation, "op"> & {
+        operation: {
           readonly operands: Parameters<NonNullable<Declaration<R, S>["gradient"]>>[0];
           readonly settings: S;
         },

@@ -3,7 +3,7 @@
  * the operation reads and writes, the call of its oracle, its gradient, and the words of its command.
  */
 import { ShapeError } from "../errors.ts";
-import type { Limits, RunNumbers, Tensor } from "../tensor/tensor.ts";
+import type { RunNumbers, Tensor } from "../tensor/tensor.ts";
 import type { Floats } from "./floats.ts";
 import type { Kernel } from "./kernel.ts";
 
@@ -59,7 +59,7 @@ export type Declaration<R extends Roles = Roles, S = object> = {
   /** Names of its numbers, in the order in which the kernel takes them. */
   readonly settings: readonly string[];
   /** Shapes of what it makes. @throws {ShapeError} where operands do not fit together. */
-  shape(given: Given<R>, settings: S, limits: Limits): Readonly<Record<string, Shape>>;
+  shape(given: Given<R>, settings: S): Readonly<Record<string, Shape>>;
   /** What the operation means: plain TypeScript, sums in f64. */
   oracle(values: Arrays<R>, replay: Replay<R, S>): void;
   /** Carries the gradient `dy` of the first result on to the operands. */
@@ -118,14 +118,24 @@ export function isA<R extends Roles, S>(
   return operation.op.name === op.name;
 }
 
+/** Whether an operand of this role is read. */
+export function isRead(role: Role): boolean {
+  return !role.startsWith("out");
+}
+
+/** Whether it is made or changed. */
+export function isWritten(role: Role): boolean {
+  return role.includes("out");
+}
+
 /** The tensors that an operation reads, in the order of its operands. */
 export function readsOf(operation: Operation): Tensor[] {
-  return pick(operation, (role) => !role.startsWith("out"));
+  return pick(operation, isRead);
 }
 
 /** The tensors that an operation makes or changes. */
 export function writesOf(operation: Operation): Tensor[] {
-  return pick(operation, (role) => role.includes("out"));
+  return pick(operation, isWritten);
 }
 
 /** The first tensor that an operation makes or changes. */

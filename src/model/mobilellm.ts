@@ -3,6 +3,7 @@
  * matrix for embedding and head). Layer sharing is the schedule: a block applied again uses the same weights.
  * Shapes: T tokens, C dim, H heads, G kvHeads, D headSize, F hidden, V vocabulary.
  */
+import { EMBEDDING, HEAD } from "../formats/model-tensors.ts";
 import type { Recorder } from "../program/recorder.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { ModelConfig } from "./config.ts";
@@ -32,7 +33,7 @@ export function recordForward(r: Recorder, config: ModelConfig, surroundings: Su
   const cached = new Map<number, { keys: Tensor; values: Tensor }>();
   const rotate = (x: Tensor): Tensor => r.rope({ x, angles, slots, places, isInverse: 0 });
 
-  let x = r.embed({ tokens, table: weight("model.embed_tokens.weight") }); // (T, C)
+  let x = r.embed({ tokens, table: weight(EMBEDDING) }); // (T, C)
   for (const { block, cacheSlot, writesCache } of createSchedule(config)) {
     onBlock?.();
     const of = (part: string): Tensor => weight(`model.layers.${block}.${part}.weight`);
@@ -63,7 +64,7 @@ export function recordForward(r: Recorder, config: ModelConfig, surroundings: Su
 
 /** The matrix that turns the residual stream into logits: the embedding's where it is tied. */
 export function headName({ isTied }: ModelConfig): string {
-  return isTied ? "model.embed_tokens.weight" : "lm_head.weight";
+  return isTied ? EMBEDDING : HEAD;
 }
 
 /** Half cosines, half sines of position · θ^(-2i/D) (RoPE, arXiv 2104.09864), rounded to f32 where transformers rounds. */

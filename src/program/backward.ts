@@ -7,11 +7,10 @@ import { invariant } from "../errors.ts";
 import { crossEntropy, crossEntropyBack } from "../kernels/cross-entropy/cross-entropy.ts";
 import { add } from "../kernels/elementwise/elementwise.ts";
 import { type GradientTape, isA, type Operation, readsOf, resultOf, writesOf } from "../kernels/operation.ts";
-import type { Limits, Tensor } from "../tensor/tensor.ts";
+import type { Tensor } from "../tensor/tensor.ts";
 import { createOperation, replaceTensors } from "./recorder.ts";
 
 export type BackwardOptions = {
-  readonly limits: Limits;
   /** (1, 1): the factor of Σ losses, an input. */
   readonly scale: Tensor;
   /** Where a weight's gradient is added up; undefined for a frozen one, which has none. */
@@ -31,7 +30,7 @@ export function backward(forward: readonly Operation[], options: BackwardOptions
   const loss = forward.at(-1);
   invariant(loss && isA(loss, crossEntropy), "the loss must be the last operation");
   const body = forward.slice(0, -1);
-  const { limits, scale } = options;
+  const { scale } = options;
   /** The gradients of activations, as far as they are summed. */
   const known = new Map<Tensor, Tensor>();
   let list: Operation[] = [];
@@ -39,7 +38,7 @@ export function backward(forward: readonly Operation[], options: BackwardOptions
 
   const tape: GradientTape = {
     record(op, given) {
-      const created = createOperation(op, given, limits, made++);
+      const created = createOperation(op, given, made++);
       list.push(created.operation);
       return created.made;
     },

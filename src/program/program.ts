@@ -6,7 +6,7 @@
  * cache, gradient or moment share it.
  */
 import { invariant } from "../errors.ts";
-import { type Operation, writesOf } from "../kernels/operation.ts";
+import { type Operation, resultOf } from "../kernels/operation.ts";
 import { type Limits, type RunNumbers, rowsIn } from "../tensor/tensor.ts";
 
 export type Program = { readonly limits: Limits; readonly operations: readonly Operation[] };
@@ -22,7 +22,6 @@ export function checkNumbers({ tokens, position, outputs }: RunNumbers, limits: 
 export function flopsOf({ operations }: Program, numbers: RunNumbers): number {
   const all = { length: numbers.tokens, ...numbers };
   return operations.reduce((sum, operation) => {
-    const [result] = writesOf(operation);
-    return sum + operation.op.flops(operation.operands, rowsIn(result!, numbers), operation.settings, all);
+    return sum + operation.op.flops(operation.operands, rowsIn(resultOf(operation), numbers), operation.settings, all);
   }, 0);
 }

@@ -84,7 +84,7 @@ it("renames what is to stay readable, wherever it is made and read, and leaves t
 
 it("puts other tensors in the place of an operation's, by tensor and by operand", () => {
   const [x, w, other] = [input("x", 6), weight("w", 4, 6), input("other", 6)];
-  const { operation, made } = createOperation(linear, { x, weight: w }, limits, 7);
+  const { operation, made } = createOperation(linear, { x, weight: w }, 7);
   expect(made.y.name).toBe("linear.7");
   expect(replaceTensors(operation, (tensor) => (tensor === x ? other : undefined)).operands).toEqual({
     y: made.y,

@@ -1,5 +1,5 @@
 /** Writes a program: the model function runs against a recorder once. */
-import type { Declaration, Given, Made, Operation, Roles } from "../kernels/operation.ts";
+import { type Declaration, type Given, type Made, type Operation, resultOf, type Roles } from "../kernels/operation.ts";
 import { operations as declarations } from "../kernels/operations.ts";
 import type { Dtype } from "../tensor/dtype.ts";
 import { PLACE_WORDS } from "../tensor/places.ts";
@@ -29,7 +29,7 @@ export function createRecorder(limits: Limits): Recorder {
   const operations: Operation[] = [];
 
   function record<R extends Roles, S>(op: Declaration<R, S>, given: Given<R> & S): Made<R> {
-    const { operation, made } = createOperation(op, given, limits, operations.length);
+    const { operation, made } = createOperation(op, given, operations.length);
     operations.push(operation);
     return made;
   }
@@ -38,9 +38,8 @@ export function createRecorder(limits: Limits): Recorder {
     Object.values(declarations).map((op: Declaration) => [
       op.name,
       (given: Record<string, never>) => {
-        const made = record(op, given) as Record<string, Tensor>;
-        const changed = Object.keys(op.operands).find((name) => op.operands[name] === "inout");
-        return Object.values(made)[0] ?? given[changed!];
+        record(op, given);
+        return resultOf(operations.at(-1)!);
       },
     ]),
   ) as unknown as Methods;
@@ -67,12 +66,11 @@ export function createRecorder(limits: Limits): Recorder {
 export function createOperation<R extends Roles, S>(
   op: Declaration<R, S>,
   given: Given<R> & S,
-  limits: Limits,
   index: number,
 ): { readonly operation: Operation; readonly made: Made<R> } {
   const all = given as Readonly<Record<string, unknown>>;
   const settings = Object.fromEntries(op.settings.map((name) => [name, all[name] as number]));
-  const shapes = op.shape(given, settings as S, limits);
+  const shapes = op.shape(given, settings as S);
   const made = Object.fromEntries(
     Object.entries(shapes).map(([name, { rows, cols }]): [string, Tensor] => [
       name,

@@ -87,7 +87,6 @@ export function recordRows(
   const losses = recordLosses();
   const gradients = new Map(Array.from(parameters.values(), ({ weight, gradient }) => [weight, gradient]));
   const operations = backward(forward.program.operations, {
-    limits,
     scale,
     gradientOf: (weight) => gradients.get(weight),
     ...(recomputes ? { recompute: forward.blocks } : {}),

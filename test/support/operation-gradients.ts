@@ -75,7 +75,7 @@ export function expectOperationGradients({ tokens, length = tokens, record, ids 
         const recorded: Operation[] = [operation];
         const tape: GradientTape = {
           record(op, of) {
-            const created = createOperation(op, of, limits, recorded.length);
+            const created = createOperation(op, of, recorded.length);
             recorded.push(created.operation);
             return created.made;
           },

@@ -3,8 +3,7 @@ import { invariant } from "../../errors.ts";
 import { forms, type Kernel, type Sized } from "../../kernels/kernel.ts";
 import { lowerings } from "../../kernels/kernels.ts";
 import type { Lower, Lowering, Part, Temporary } from "../../kernels/lowering.ts";
-import { MATMUL_SCRATCH } from "../../kernels/matmul/matmul.commands.ts";
-import { type Declaration, kernelOf, type Operation } from "../../kernels/operation.ts";
+import { type Declaration, isRead, isWritten, kernelOf, type Operation, type Role } from "../../kernels/operation.ts";
 import { fuseSums } from "../../program/fuse-sums.ts";
 import type { Step } from "../../program/memory-plan.ts";
 import type { Program } from "../../program/program.ts";
@@ -28,9 +27,6 @@ export type Lowered = {
   readonly needRows: ReadonlySet<Tensor>;
 };
 
-/** Panels, and the tiles of scores and slopes with two rows of running sums. */
-const TILE_BYTES = MATMUL_SCRATCH + 2 * 12_288 + 512;
-
 /** @param formOf how a weight lies now. */
 export function lowerProgram(program: Program, formOf: (tensor: Tensor) => number): Lowered {
   const { limits } = program;
@@ -39,7 +35,6 @@ export function lowerProgram(program: Program, formOf: (tensor: Tensor) => numbe
   const made = new Map<Tensor, Temporary>();
   const lowering: Lowering = {
     limits,
-    tileBytes: TILE_BYTES,
     formOf,
     needsRows: (weight) => void needRows.add(weight),
     temporary: (name, rows, cols, bytes = maxRows({ rows }, limits) * cols * 4) => ({
@@ -55,7 +50,7 @@ export function lowerProgram(program: Program, formOf: (tensor: Tensor) => numbe
       made.set(x, known);
       return known;
     },
-    command(kernel, operands, { sizes = {}, settings = {}, rows, scratchBytes = 0 } = {}) {
+    command(kernel, operands, { sizes = {}, settings = {}, rows, scratchBytes = kernel.scratchBytes ?? 0 } = {}) {
       const parts = Object.fromEntries(Object.keys(kernel.operands).map((name) => [name, partOf(operands[name])]));
       commands.push(createCommand(kernel, parts, { sizes, settings, rows, scratchBytes }, limits, formOf));
     },
@@ -75,7 +70,7 @@ function lowerOperation(operation: Operation, lowering: Lowering): void {
   if (lower) return lower(operation as Parameters<typeof lower>[0], lowering);
   const kernel = kernelOf(op);
   invariant(kernel, `${op.name} has no kernel`);
-  lowering.command(kernel, operands, { settings, scratchBytes: kernel.runtime.includes("scratch") ? TILE_BYTES : 0 });
+  lowering.command(kernel, operands, { settings });
 }
 
 function partOf(operand: Tensor | Part | undefined): Part | undefined {
@@ -100,7 +95,7 @@ function createCommand(
     const part = operands[name];
     return part ? [{ name, role, tensor: part.tensor }] : [];
   });
-  const tensorsOf = (wanted: (role: string) => boolean): Tensor[] =>
+  const tensorsOf = (wanted: (role: Role) => boolean): Tensor[] =>
     named.filter(({ role }) => wanted(role)).map(({ tensor }) => tensor);
   const shapes = Object.fromEntries(
     named.map(({ name, tensor }): [string, Sized] => [
@@ -121,8 +116,8 @@ function createCommand(
     sizes,
     settings: kernel.settings.map((name) => given.settings[name]!),
     scratchBytes: given.scratchBytes,
-    reads: tensorsOf((role) => !role.startsWith("out")),
-    writes: tensorsOf((role) => role.includes("out")),
+    reads: tensorsOf(isRead),
+    writes: tensorsOf(isWritten),
     overlays: (kernel.overlays ?? []).flatMap((name) => operands[name]?.tensor ?? []),
   };
 }

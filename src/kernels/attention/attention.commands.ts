@@ -1,7 +1,7 @@
 /** Attention on the WebAssembly backend: one kernel reads caches row by row, one walks sequences tile by tile. */
 import { declareKernel, type Kernel } from "../kernel.ts";
 import type { Lower } from "../lowering.ts";
-import { isCached, type attention } from "./attention.ts";
+import { isCached, SEQUENCE_SCRATCH, type attention } from "./attention.ts";
 
 export const cachedAttention: Kernel = declareKernel({
   name: "cachedAttention",
@@ -21,6 +21,7 @@ export const sequenceAttention: Kernel = declareKernel({
   settings: [],
   runtime: ["rows", "length", "scratch"],
   divide: { take: ["sequences", "H"], atOnce: "one" },
+  scratchBytes: SEQUENCE_SCRATCH,
 });
 
 /** Scores of three heads with a number behind each, and the runs of a text, two words each. */
@@ -33,6 +34,6 @@ export const lowerAttention: Lower<typeof attention> = ({ operands, settings: { 
     const scratchBytes = cachedScratchBytes(lowering.limits.positions);
     lowering.command(cachedAttention, { y, q, keys, values, slots, places }, { sizes, scratchBytes });
   } else {
-    lowering.command(sequenceAttention, { y, lse, q, keys, values }, { sizes, scratchBytes: lowering.tileBytes });
+    lowering.command(sequenceAttention, { y, lse, q, keys, values }, { sizes });
   }
 };

@@ -1,7 +1,11 @@
 /** Causal grouped-query attention (attention.reference.ts), over a cache or within sequences, and its gradient. */
 import type { Tensor } from "../../tensor/tensor.ts";
+import { MATMUL_SCRATCH } from "../matmul/matmul.commands.ts";
 import { declare, mustFit } from "../operation.ts";
 import * as oracles from "./attention.reference.ts";
+
+/** Panels, and the tiles of scores and slopes with two rows of running sums: what sequence-attention.simd.ts takes of each thread. */
+export const SEQUENCE_SCRATCH: number = MATMUL_SCRATCH + 2 * 12_288 + 512;
 
 /**
  * Queries (T, H·D) over keys and values (rows, G·D) → (T, H·D). Over a cache, query t stands in row P + t or `slots[t]` and sees
@@ -64,6 +68,7 @@ export const attentionBack = declare({
     settings: [],
     runtime: ["rows", "length", "scratch"],
     divide: { take: ["sequences", "G"], atOnce: "one" },
+    scratchBytes: SEQUENCE_SCRATCH,
   },
 });
 

@@ -5,7 +5,8 @@
 import { maxRows, type Tensor } from "../../tensor/tensor.ts";
 import { declareKernel, type Kernel } from "../kernel.ts";
 import type { Lower, Lowering, Part } from "../lowering.ts";
-import { product, productForms } from "../matmul/matmul.commands.ts";
+import { multiply, productForms } from "../matmul/matmul.commands.ts";
+import { fixedRows } from "../operation.ts";
 import type { crossEntropy, crossEntropyBack } from "./cross-entropy.ts";
 
 const crossEntropyRows: Kernel = declareKernel({
@@ -36,16 +37,13 @@ export const lowerCrossEntropyBack: Lower<typeof crossEntropyBack> = ({ operands
 
 function lowerChunks({ losses, x, weight, targets }: Loss, gradients: Gradients | undefined, lowering: Lowering): void {
   lowering.needsRows(weight);
-  const [tokens, C, V] = [maxRows(x, lowering.limits), x.cols, weight.rows as number];
+  const [tokens, V] = [maxRows(x, lowering.limits), fixedRows(weight)];
   const chunk = Math.min(crossEntropyChunk(V), tokens);
   const logits = lowering.temporary("logits", chunk, V);
   for (let start = 0; start < tokens; start += chunk) {
     const rowsOf = (tensor: Tensor): Part => ({ tensor, offset: start * tensor.cols * 4 });
-    const multiply = (form: number, c: Tensor | Part, a: Tensor | Part, b: Tensor | Part, plus?: Tensor): void => {
-      const sizes = { K: C, O: V, form, start, chunk };
-      lowering.command(product, { c, plus, a, b }, { sizes, rows: x.rows, scratchBytes: lowering.tileBytes });
-    };
-    multiply(productForms.forward, logits, rowsOf(x), weight);
+    const rows = { start, chunk, rows: x.rows };
+    multiply(lowering, productForms.forward, { c: logits, a: rowsOf(x), b: weight }, rows);
     lowering.command(
       crossEntropyRows,
       { losses: rowsOf(losses), logits, targets: rowsOf(targets), scale: gradients?.scale },
@@ -53,7 +51,8 @@ function lowerChunks({ losses, x, weight, targets }: Loss, gradients: Gradients 
     );
     if (!gradients) continue;
     const { dx, dWeight } = gradients;
-    multiply(productForms.input, rowsOf(dx), logits, weight);
-    if (dWeight) multiply(productForms.weight, dWeight, logits, rowsOf(x), dWeight);
+    multiply(lowering, productForms.input, { c: rowsOf(dx), a: logits, b: weight }, rows);
+    if (!dWeight) continue;
+    multiply(lowering, productForms.weight, { c: dWeight, plus: dWeight, a: logits, b: rowsOf(x) }, rows);
   }
 }

@@ -6,7 +6,7 @@ import { maxRows, type Tensor } from "../../tensor/tensor.ts";
 import { add } from "../elementwise/elementwise.ts";
 import { declareKernel, forms, type Kernel } from "../kernel.ts";
 import type { Lower, Lowering } from "../lowering.ts";
-import { ALL_ROWS, product, productForms } from "../matmul/matmul.commands.ts";
+import { multiply, productForms } from "../matmul/matmul.commands.ts";
 import { kernelOf } from "../operation.ts";
 import { quantizedOnce } from "../quantize/quantize.commands.ts";
 import type { linear, linearInput, linearWeight } from "./linear.ts";
@@ -26,9 +26,7 @@ export const linearKernels: readonly Kernel[] = [linearBlocks];
 export const lowerLinear: Lower<typeof linear> = ({ operands: { y, x, weight, plus } }, lowering) => {
   const form = lowering.formOf(weight);
   if (form === forms.rows) {
-    const sizes = sizesOf(weight, productForms.forward);
-    lowering.command(product, { c: y, plus, a: x, b: weight }, { sizes, scratchBytes: lowering.tileBytes });
-    return;
+    return multiply(lowering, productForms.forward, { c: y, plus, a: x, b: weight });
   }
   const isQuantized = form === forms.q8 || form === forms.q4;
   const operand = isQuantized ? quantizedOnce(x, lowering) : x;
@@ -40,15 +38,11 @@ export const lowerLinear: Lower<typeof linear> = ({ operands: { y, x, weight, pl
 
 export const lowerLinearInput: Lower<typeof linearInput> = ({ operands: { dx, dy, weight, plus } }, lowering) => {
   lowering.needsRows(weight);
-  const sizes = sizesOf(weight, productForms.input);
-  lowering.command(product, { c: dx, plus, a: dy, b: weight }, { sizes, scratchBytes: lowering.tileBytes });
+  multiply(lowering, productForms.input, { c: dx, plus, a: dy, b: weight });
 };
 
-export const lowerLinearWeight: Lower<typeof linearWeight> = ({ operands: { dWeight, dy, x } }, lowering) => {
-  const sizes = sizesOf(dWeight, productForms.weight);
-  const scratchBytes = lowering.tileBytes;
-  lowering.command(product, { c: dWeight, plus: dWeight, a: dy, b: x }, { sizes, scratchBytes });
-};
+export const lowerLinearWeight: Lower<typeof linearWeight> = ({ operands: { dWeight, dy, x } }, lowering) =>
+  multiply(lowering, productForms.weight, { c: dWeight, plus: dWeight, a: dy, b: x });
 
 /** A tile of 4 × 8 outputs, and a group of 8 rows in 16 bits. */
 const QUANTIZED_SCRATCH = 640;
@@ -56,8 +50,4 @@ const QUANTIZED_SCRATCH = 640;
 /** linear-float.simd.ts packs the rows of x by sixes, behind four tiles. */
 function packedBytes(x: Tensor, { limits }: Lowering): number {
   return 768 + Math.ceil(maxRows(x, limits) / 6) * 6 * x.cols * 4;
-}
-
-function sizesOf(weight: Tensor, form: number): Record<string, number> {
-  return { K: weight.cols, O: weight.rows as number, form, start: 0, chunk: ALL_ROWS };
 }

@@ -16,6 +16,7 @@ export const logProbability = declare({
     file: "log-probability/log-probability",
     sizes: { V: ({ logits }) => logits.cols },
     runtime: ["scratch"],
+    scratchBytes: 16 * 4, // sums
     divide: { share: ["rows"] },
   },
 });

@@ -2,7 +2,8 @@
 import { countChunks } from "../adamw/adamw.ts";
 import { declareKernel, type Kernel } from "../kernel.ts";
 import type { Lower } from "../lowering.ts";
-import { product, productForms } from "../matmul/matmul.commands.ts";
+import { multiply, productForms } from "../matmul/matmul.commands.ts";
+import { fixedRows } from "../operation.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import { newtonSchulz, stepScale } from "./muon.reference.ts";
 import type { muon } from "./muon.ts";
@@ -52,7 +53,7 @@ export const muonKernels: readonly Kernel[] = [momentum, normalize, scale, muonS
 
 export const lowerMuon: Lower<typeof muon> = ({ operands: { weight, gradient, mean, norm, settings } }, lowering) => {
   const { a, b, c, rounds, eps } = newtonSchulz;
-  const [rows, cols] = [weight.rows as number, weight.cols];
+  const [rows, cols] = [fixedRows(weight), weight.cols];
   const isWide = rows <= cols;
   const m = Math.min(rows, cols);
   lowering.needsRows(weight);
@@ -62,35 +63,21 @@ export const lowerMuon: Lower<typeof muon> = ({ operands: { weight, gradient, me
   const [gram, polynomial] = [matrix("gram", m, m), matrix("polynomial", m, m)];
   let [x, next] = [matrix("update", rows, cols), matrix("next", rows, cols)];
 
-  const multiply = (form: number, to: Tensor, plus: Tensor | undefined, left: Tensor, right: Tensor): void => {
-    // The product's rows are those of its operands: x and w for `forward`, dy and x for `weight`, dy for `input`.
-    const [K, O, outer] = sidesOf(form, left, right);
-    const sizes = { K, O, form, start: 0, chunk: outer };
-    lowering.command(product, { c: to, plus, a: left, b: right }, { sizes, scratchBytes: lowering.tileBytes });
-  };
   const scaled = (to: Tensor, from: Tensor, factor: number): void =>
     lowering.command(scale, { y: to, x: from }, { settings: { factor } });
 
   lowering.command(momentum, { update: x, gradient, mean, squares, settings, norm });
   lowering.command(normalize, { x, squares }, { settings: { eps } });
   for (let round = 0; round < rounds; round++) {
-    if (isWide) multiply(productForms.forward, gram, undefined, x, x); // x·xᵀ
-    else multiply(productForms.weight, gram, undefined, x, x); // xᵀ·x
+    multiply(lowering, isWide ? productForms.forward : productForms.weight, { c: gram, a: x, b: x }); // x·xᵀ, or xᵀ·x
     scaled(polynomial, gram, b / c);
-    multiply(productForms.forward, polynomial, polynomial, gram, gram); // symmetric: G·Gᵀ = G²
+    multiply(lowering, productForms.forward, { c: polynomial, plus: polynomial, a: gram, b: gram }); // symmetric: G·Gᵀ = G²
     scaled(polynomial, polynomial, c);
     scaled(next, x, a);
-    if (isWide) multiply(productForms.input, next, next, polynomial, x);
-    else multiply(productForms.forward, next, next, x, polynomial);
+    if (isWide) multiply(lowering, productForms.input, { c: next, plus: next, a: polynomial, b: x });
+    else multiply(lowering, productForms.forward, { c: next, plus: next, a: x, b: polynomial });
     [x, next] = [next, x];
   }
   const factor = stepScale(rows, cols);
   lowering.command(muonStep, { weight, x, settings, norm }, { settings: { factor } });
 };
-
-/** [K, O, rows of the sum or of the result] in the words of `product`. */
-function sidesOf(form: number, left: Tensor, right: Tensor): readonly [number, number, number] {
-  const [rows, cols] = [left.rows as number, left.cols];
-  if (form === productForms.forward) return [cols, right.rows as number, rows];
-  return [right.cols, cols, rows];
-}
