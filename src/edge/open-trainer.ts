@@ -5,6 +5,7 @@ import { loadedModelOf, type Model, openOver } from "../inference/model.ts";
 import { fromHfConfig, type ModelConfig, type Sharing, sharingSchema, toHfConfig } from "../model/config.ts";
 import type { LoadedModel } from "../model/load.ts";
 import { chooseBackend, type ModelEdge } from "./open-model.ts";
+import { useCheckpoint } from "./use-checkpoint.ts";
 import * as o from "../options.ts";
 import { checkpointParameters, randomParameters } from "../training/parameter-sources.ts";
 import type { SavedTrainer } from "../training/save.ts";
@@ -109,13 +110,11 @@ export async function openTrainer<Source, Saved>(
     const core = await createTrainerOn(inPlace(loaded, sharing), { steps: 0 }, settings);
     return { core, trainer: createPublicTrainer(core) };
   }
-  if (isCheckpoint(model)) return start(fromHfConfig(model.config), checkpointParameters(model));
-  const checkpoint = await edge.openCheckpoint(model as Source);
-  try {
-    return await start(fromHfConfig(checkpoint.config), checkpointParameters(checkpoint));
-  } finally {
-    await checkpoint.close();
-  }
+  return useCheckpoint(
+    model as Checkpoint | Source,
+    (source) => edge.openCheckpoint(source),
+    (checkpoint) => start(fromHfConfig(checkpoint.config), checkpointParameters(checkpoint)),
+  );
 }
 
 function shareLayers(config: ModelConfig, sharing: Sharing | undefined): ModelConfig {
@@ -129,10 +128,6 @@ function inPlace(loaded: LoadedModel, sharing: Sharing | undefined): LoadedModel
   throw new TypeError(
     `createTrainer: model: weights in f32 were required, got ${other.name} in ${other.dtype}. Load it with { dtype: "f32" }.`,
   );
-}
-
-function isCheckpoint(source: unknown): source is Checkpoint {
-  return typeof source === "object" && source !== null && "tensors" in source;
 }
 
 function createPublicTrainer(core: TrainerCore): UnsavedTrainer {

@@ -1,4 +1,4 @@
-/** A model to be read, as the entries of mobilellm/convert take it: an open checkpoint, or what one is opened from. */
+/** A model to be read, as the entries of mobilellm/convert and mobilellm/training take it: an open checkpoint, or what one is opened from. */
 import type { Checkpoint } from "../formats/checkpoint.ts";
 
 /** Hands on the open checkpoint, and closes it afterwards unless it came open: that one is the caller's. */

@@ -152,20 +152,21 @@ async function answer(
   signal: AbortSignal | undefined,
   onDone: (request: { readonly cost: number }) => void,
 ): Promise<void> {
-  const open: PairRequest[] = [];
+  const open: { readonly request: PairRequest; readonly key: string | undefined }[] = [];
   for (const request of pairs) {
-    const stored = results?.get(pairKey(request.pair));
+    const key = results && pairKey(request.pair);
+    const stored = key === undefined ? undefined : results?.get(key);
     if (stored && "logprob" in stored) {
       request.score = stored;
       onDone(request);
-    } else open.push(request);
+    } else open.push({ request, key });
   }
-  const asked = open.map(({ pair }) => pair);
+  const asked = open.map(({ request }) => request.pair);
   for await (const { index, score } of scorePairs(model.session, asked, signal)) {
-    const request = open[index]!;
+    const { request, key } = open[index]!;
     const { logprob, isGreedy } = score;
     request.score = { logprob, isGreedy };
-    results?.set(pairKey(request.pair), { logprob, isGreedy });
+    if (key !== undefined) results?.set(key, request.score);
     onDone(request);
   }
   for (const request of prompts) {

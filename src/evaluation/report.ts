@@ -123,6 +123,7 @@ function niceTicks(low: number, high: number): number[] {
 /** @param first what the others are compared with. */
 function sideBySide(first: Evaluation, evaluations: readonly Evaluation[]): string {
   const nameOf = ({ model }: Evaluation): string => (model.name === first.model.name ? model.dtype : model.name);
+  const names = evaluations.map(nameOf);
   const rows: string[] = [];
   const panels: string[] = [];
   for (const [task, result] of Object.entries(first.tasks)) {
@@ -138,19 +139,16 @@ function sideBySide(first: Evaluation, evaluations: readonly Evaluation[]): stri
       return `<td>${(scale * metric.value).toFixed(2)}${shown}</td>`;
     });
     rows.push(`<tr><th>${escape(task)}</th><td class="name">${name}</td>${cells.join("")}</tr>`);
-    if (name !== PAPER_RULE || metrics.includes(undefined)) continue;
-    const bars = evaluations.map((evaluation, i): Bar => {
-      const { value, stderr = 0 } = evaluation.tasks[task]?.metrics[name] ?? reference;
-      return {
-        label: nameOf(evaluation),
-        value: 100 * value,
-        error: 196 * stderr,
-        kind: i === 0 ? "ours" : "mobilellm",
-      };
-    });
+    const given = metrics.filter((metric) => metric !== undefined);
+    if (name !== PAPER_RULE || given.length < metrics.length) continue;
+    const bars = given.map(({ value, stderr = 0 }, i): Bar => ({
+      label: names[i]!,
+      value: 100 * value,
+      error: 196 * stderr,
+      kind: i === 0 ? "ours" : "mobilellm",
+    }));
     panels.push(panel(task, bars));
   }
-  const names = evaluations.map(nameOf);
   return `<h2>${escape(names.join(" · "))}</h2>
 <table><tr><th>task</th><th class="name">score</th>${names.map((name) => `<th>${escape(name)}</th>`).join("")}</tr>
 ${rows.join("\n")}</table>

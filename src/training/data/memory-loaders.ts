@@ -85,7 +85,7 @@ export function loadConversations(
 ): ChatLoader {
   const settings = o.check("loadConversations", conversationsSchema, options);
   const encoded = conversations.map((messages, index) =>
-    encodeAt(options.tokenizer, messages, `conversation ${index}`),
+    encodeAt(settings.tokenizer, messages, `conversation ${index}`),
   );
   const [train, heldOut] = split(encoded, settings.heldOut);
   return createChatLoader("conversations", { train, heldOut }, settings);

@@ -1,5 +1,5 @@
 /** What a run needs besides weights and moments to go on exactly: saved as run.json inside each checkpoint. */
-import { FormatError, isObject } from "../../errors.ts";
+import { FormatError } from "../../errors.ts";
 import type { LoaderPosition } from "../data/loader.ts";
 import * as o from "../../options.ts";
 
@@ -35,7 +35,7 @@ const runStateSchema = o.jsonObject<RunState>({
   firstLoss: o.optional(o.number()),
   lastLoss: o.optional(o.number()),
   best: o.optional(o.jsonObject<BestLoss>({ step: o.wholeOrZero, loss: o.number(), bitsPerByte: o.number() })),
-  position: o.thing<LoaderPosition>("an object", isObject), // checked by the loader
+  position: o.instance<LoaderPosition>("an object"), // checked by the loader
   offsets: o.jsonObject<FileOffsets>({ metrics: o.wholeOrZero, events: o.wholeOrZero }),
 });
 
