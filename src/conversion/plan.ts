@@ -7,6 +7,7 @@ import type { HfConfig } from "../formats/hf-config.ts";
 import { modelTensors } from "../formats/model-tensors.ts";
 import type { FloatEncoding } from "../formats/safetensors.ts";
 import { checkConfig, fromHfConfig, type Sharing } from "../model/config.ts";
+import { keptAs } from "../model/kept-as.ts";
 import { createSchedule } from "../model/schedule.ts";
 import { decodeBlocks, encodeBlocks } from "../tensor/blocks.ts";
 import { blockLayout, type Encoding, rowBytes } from "../tensor/encoding.ts";
@@ -114,7 +115,6 @@ function ggufEncoding(
   dtype: TargetDtype | undefined,
 ): Encoding {
   if (shape.length === 1) return "F32";
-  const isVocabularyMatrix = name === "model.embed_tokens.weight" || name === "lm_head.weight";
   switch (dtype) {
     case undefined:
       return source.encoding;
@@ -125,9 +125,8 @@ function ggufEncoding(
     case "bf16":
       return "BF16";
     case "q8":
-      return wholeBlocks("Q8_0", shape);
     case "q4":
-      return wholeBlocks(isVocabularyMatrix ? "Q8_0" : "Q4_1", shape);
+      return wholeBlocks(keptAs(name, dtype) === "q4" ? "Q4_1" : "Q8_0", shape);
   }
 }
 

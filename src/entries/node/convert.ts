@@ -17,7 +17,7 @@ import * as o from "../../options.ts";
 import type { Checkpoint } from "../../formats/checkpoint.ts";
 import { isObject } from "../../errors.ts";
 import { writeAtomically } from "../../formats/node-files.ts";
-import type { HubOptions } from "../../formats/node-hub.ts";
+import { type HubOptions, hubSchema } from "../../formats/node-hub.ts";
 import type { ModelBytes } from "../../formats/open-bytes.ts";
 
 export * from "../shared/convert.ts";
@@ -34,7 +34,7 @@ type Places = {
 const placeEntries: o.Entries<Places> = {
   model: o.thing("a path, the bytes of a model, or an open checkpoint", (it) => typeof it === "string" || isObject(it)),
   out: o.text,
-  hub: o.optional(o.instance("settings of the Hub")),
+  hub: o.optional(hubSchema),
 };
 
 /** What to convert, and where to: a name that ends in .gguf, or else a folder in Hugging Face's layout. */
